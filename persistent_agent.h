@@ -1,3 +1,155 @@
+/* persistent_agent.h 0.1.0: an agent that cannot be killed. Single-file C99 library, no dependency. MIT licence, at the end.
+
+   An agent is a state machine that waits: for a model, a tool, a timer, a person, another agent, for seconds or for weeks.
+   Every step it takes is one atomic, checksummed, versioned block in an append-only journal. A process killed at any
+   instruction goes on from the last durable step, on any machine that can read the journal.
+
+   Do this: in ONE source file  #define PERSISTENT_AGENT_IMPLEMENTATION  before the include, everywhere else just include.
+
+   CONTENTS (search for the tag)
+     [USE]      a whole program               [RESULTS]  every result and its sentence
+     [MODEL]    what is promised, what not    [MACHINE]  states, transitions, calls as const tables
+     [CRASH]    what reopening does           [STEP]     what a handler may do
+     [ERRORS]   sticky? does a retry help?    [HOST] [STORE]  what the program lends to the engine
+     [CONFIG]   macros                        [ENGINE] [REQUESTS] [VIEWS]  opening, polling, asking, looking
+     [FORMAT]   the bytes                     [STORES]   memory, files, POSIX
+
+   [USE] >>>
+    #define PERSISTENT_AGENT_IMPLEMENTATION
+    #include "persistent_agent.h"
+    #include <stdio.h>
+
+    static int think(void *ctx, pagent_step *step, uint32_t tag) // a handler stages effects; nothing happens outside yet
+    {
+        (void)ctx, (void)tag;
+        return pagent_begin_call(step, "model", "What shall we do?", 17, NULL);
+    }
+    static int ask(void *ctx, pagent_step *step, uint32_t tag) // the event that led here is the model's answer
+    {
+        const pagent_event *event = pagent_current_event(step);
+        (void)ctx, (void)tag;
+        return pagent_ask_approval(step, "plan", event->data.data, event->data.size, PAGENT_FOREVER, NULL);
+    }
+    static int model(void *ctx, const pagent_call *call, pagent_answer *answer) // begins a call; here it answers at once
+    {
+        (void)ctx, (void)call;
+        answer->data.data = "Sleep well.";
+        answer->data.size = 11;
+        return PAGENT_OK;
+    }
+    static const pagent_call_spec calls[] = {{"model", PAGENT_CRASH_REPEAT, PAGENT_CALL_MODEL, 0, 0, 0, 0, 0}};
+    static const pagent_state states[] = {{"thinking", NULL, "model", think, NULL, NULL, 0, 0},
+                                          {"asking", NULL, "plan", ask, NULL, NULL, 0, 0},
+                                          {"done", NULL, NULL, NULL, NULL, NULL, PAGENT_FINAL, 0},
+                                          {"dropped", NULL, NULL, NULL, NULL, NULL, PAGENT_FINAL, 0}};
+    static const pagent_transition transitions[] = {{"thinking", "model.result", NULL, NULL, "asking", 0},
+                                                    {"thinking", "model.failure", NULL, NULL, "dropped", 0},
+                                                    {"asking", "plan.approved", NULL, NULL, "done", 0},
+                                                    {"asking", "plan.rejected", NULL, NULL, "dropped", 0},
+                                                    {"asking", "plan.expired", NULL, NULL, "dropped", 0}};
+    static const pagent_machine planner = {sizeof planner, 1, "planner", NULL, 0, NULL, NULL, "plan",
+                                           PAGENT_ROWS(calls), PAGENT_ROWS(states), PAGENT_ROWS(transitions)};
+
+    int main(int count, char **words) // run it twice: the second time with your name, to approve
+    {
+        const pagent_machine *machines[] = {&planner};
+        char text[PAGENT_TEXT_SIZE] = "";
+        pagent_config config = {0};
+        pagent_receipt created, decided;
+        pagent_engine *engine = NULL;
+        pagent_files *files = NULL;
+        pagent_view *view = NULL;
+        pagent_info info;
+        pagent_dir dir;
+
+        config.size = sizeof config;
+        config.machines = machines;
+        config.machine_count = 1;
+        pagent_posix_host(&config.host);
+        config.host.call = model;
+        if (pagent_open_posix(&dir, "hello-store", 1) < 0 ||
+            pagent_open_files(&files, &dir, &config.host, NULL, text) < 0) return fprintf(stderr, "%s\n", text), 1;
+        config.store = pagent_files_store(files);
+        if (pagent_open_engine(&engine, &config, text) < 0) return fprintf(stderr, "%s\n", text), 1;
+
+        (void)pagent_create(engine, "first", "planner", NULL, 0, &created); // refused when it exists: then it goes on
+        if (count > 1) (void)pagent_decide(engine, "first", NULL, words[1], PAGENT_APPROVE, NULL, 0, PAGENT_ANY, &decided);
+        while (pagent_poll(engine) == PAGENT_OK) {
+        }
+        if (pagent_open_view(engine, "first", 0, &view) == PAGENT_OK && pagent_view_info(view, &info) == PAGENT_OK) {
+            printf("%s is %s at version %lu\n", info.name, info.state, (unsigned long)info.version);
+        }
+        pagent_close_view(view);
+        (void)pagent_close_engine(engine);
+        (void)pagent_close_files(files);
+        pagent_close_posix(&dir);
+        return 0;
+    }
+   <<< [USE]
+
+   [MODEL]  What is promised
+   1. Nothing is acted on before it is durable. Calls start, receipts are given, signals leave after the store said OK.
+   2. One step, one block: consumed event, new state, context change, transcript, effects issued and settled, or nothing.
+   3. Handlers are never replayed to rebuild state. Opening reads the newest snapshot and what follows it, so there are no
+      determinism rules, and opening does not depend on the agent's age.
+   4. Bad bytes are never dropped in silence. A torn tail is handed to on_discard, then cut. Anything else stops with what,
+      which agent, which offset; looking (a read-only store) is still possible up to there.
+   5. An answer is applied once. Late, duplicate, foreign and superseded answers are refused by name.
+   6. A call's idempotency key is the same for all its attempts and restarts, and never used for another call, not even by
+      a restored backup: it begins with the nonce of the claim that issued it.
+   What is not
+   - Calls are at-least-once with a key. A call that was under way at a crash may have happened: choose its crash_policy.
+     Exactly-once needs the other side to know the key, or CRASH_ONCE and a decision of yours.
+   - The loss of the newest blocks together (an old copy of the directory) is undetectable from one journal alone. Keep an
+     anchor (version and link of pagent_info) elsewhere; a claim's nonce keeps keys apart in any case.
+   - Power-cut safety is the disk's: it holds where fsync is honest. A store declares what it survives (store.caps).
+   - Checksums detect damage, not forgery. There is no encryption and no MAC yet.
+   How a step goes: an event comes (start, signal, answer, decision, deadline). The first row that accepts it, from the
+   innermost state outwards, runs: exit handlers, action, enter handlers, then "always" rows. What they staged and changed
+   becomes one block. A state's effects end with it: what the state reached cannot handle (its waits, its timer rows) is
+   cancelled, except in a DEFER state. An event without a row is refused and journaled, or deferred to the mailbox.
+   After rollback and fork, calls, approvals and timers are cancelled; then "restored" is delivered (see [MACHINE]).
+   Threads: an engine and its store belong to one thread at a time. There are no globals: as many engines as you like.
+
+   [CRASH]  killed, or power lost …           then reopening …
+     before the append                         finds the agent as before the event. A post was not acknowledged: its sender
+                                               posts again; an answer was not recorded: its call is in doubt
+     during the append                         finds a torn block: cuts it, then as above. A batch survives as a prefix
+     after it, before the call began           cannot know that: the call is in doubt
+     while the call is under way               call in doubt: REPEAT issues attempt + 1 with the same key; ONCE delivers
+                                               CALL.in_doubt; WAIT keeps the attempt open for its answer
+     after the answer's block is durable       goes on from there. The answer is never asked for again
+     in the middle of opening                  opens again: recovery changes nothing that it has not proved
+     between a receipt and its delivery        finds the inbox message again, and that its id was applied: same receipt
+
+   [ERRORS]  see [RESULTS] for all. Sticky for the engine (close, reopen): E_STORAGE, and what a store's flush or list
+   returns. Sticky for one agent in this engine: E_FENCED, E_CORRUPT, E_NEWER, E_TRIMMED. A retry helps: E_AGAIN,
+   E_NO_SPACE (when there is space: the engine keeps answers and deadlines and tries again by itself), E_MEMORY, E_LOCKED,
+   E_CONFLICT (look again first). A retry does not help: the others. pagent_error_text says what is wrong with the engine.
+
+   [CONFIG]  PERSISTENT_AGENT_IMPLEMENTATION  in one source file
+             PERSISTENT_AGENT_STATIC          everything static: in every file that includes it with the implementation
+             PAGENT_NO_FILE                   no file store (the core then needs no system at all: freestanding)
+             PAGENT_NO_POSIX                  the file store, but not its POSIX directory, clock and random
+             PAGENT_PORTABLE_CRC              never use the processor's CRC instruction
+             PAGENT_ASSERT(condition)         told of callers' mistakes and ours; the checks stay in either case
+   Limits are run-time: pagent_limits. No macro changes a struct.
+
+   [FORMAT]  Little-endian. A block is a 64-byte header and a payload padded with zeros to 64 bytes; one commit.
+      0  4 magic E5 A9 D1 B7     16  8 stream (agent)       48  4 payload bytes        57  1 flags: 1 snapshot, 2 whitened
+      4  4 CRC-32C of 8 … 63     24  8 version              52  4 CRC-32C of payload   58  2 versions since the snapshot
+           and file offset:8     32  8 epoch                     and padding           60  4 lines of 64 bytes before it
+      8  8 log (segment's id)    40  8 previous link        56  1 type                      not proved durable
+   link = CRC-32C of bytes 16 … 59, then the payload's. Bytes 16 … 59 and the payload are the canonical bytes, the same in
+   every store; 0 … 15 and 60 … 63 belong to the container, 0 outside files (their CRC then counts offset 0).
+   Types: 1 LOG 2 CLAIM 3 CREATE 4 COMMIT 5 ROLLBACK 6 SNAPSHOT 7 MOVED 8 TOMBSTONE 9 INDEX 129 SEAL; bit 7: may be
+   skipped by readers that do not know it. A payload that would hold a line of zeros is XORed with splitmix64 from
+   stream ^ version, so that a line of zeros in a file always means: torn.
+   A payload is sections: tag:2 flags:2 size:4, bytes, zeros to 8. Flag 1: a reader that does not know the tag must refuse.
+   Each is drawn, byte by byte, beside the code that writes it (search PAI_TAG_). The first is SUMMARY.
+   Files: NAME.00000001, NAME.00000002 …; NAME is "log", or an agent's stream in hex. A segment begins with LOG (which names
+   the end of the one before) and INDEX; every opening that writes begins a new one. inbox/ holds messages and receipts. */
+
 #ifndef PERSISTENT_AGENT_H
 #define PERSISTENT_AGENT_H
 
@@ -406,7 +558,7 @@ typedef struct pagent_io { /* what a store callback answers */
     uint32_t count;    /* read: blocks; list: summaries; trim: segments removed */
     uint64_t version;  /* append: CONFLICT: the head's version; read: the head's; trim: see there */
     uint64_t next_due_ms; /* list: earliest due time after the ones returned */
-    uint64_t stream;      /* trim: write a new snapshot of this agent first, then ask again */
+    uint64_t stream;      /* trim: write a new snapshot of this agent first, then ask again. collect: the message's hash */
     uint64_t cursor;      /* list, collect: give it back to go on; 0: that was all */
 } pagent_io;
 
@@ -678,7 +830,7 @@ typedef struct pagent_effect { /* one that is outstanding */
     uint64_t deadline_ms; /* of the whole */
     pagent_bytes payload; /* request, or what is to be approved */
     uint64_t digest;      /* of the payload */
-    const char *key;      /* CALL: idempotency key */
+    const char *key;      /* CALL: idempotency key; valid until the next pagent_view_effect */
 } pagent_effect;
 
 /* One block of history. */
@@ -714,7 +866,8 @@ PAGENT_API int pagent_view_raw(const pagent_view *view, pagent_bytes *block);   
 PAGENT_API int pagent_view_effect(const pagent_view *view, uint32_t index, pagent_effect *effect);
 PAGENT_API int pagent_view_entry(const pagent_view *view, uint32_t index, pagent_entry *entry);
 
-/* All agents of the store, in no order. *cursor starts at 0. OK: *summary is one; END; PENDING as above: call again. */
+/* All agents of the store, in no order. *cursor starts at 0. OK: *summary is one; END. Only over a store that answers at
+   once; E_ARGUMENT otherwise. */
 PAGENT_API int pagent_next_agent(pagent_engine *engine, uint64_t *cursor, pagent_summary *summary);
 
 /* The stream of a name: what stores, traces and call ids know an agent by. */
@@ -1252,6 +1405,7 @@ static void pai_encode_header(const pai_crc *crc, uint8_t *block, const pai_bloc
     pai_put32(block + 4, pai_header_crc(crc, block, offset));
 }
 
+#ifndef PAGENT_NO_FILE
 /* Rewrites what belongs to the container, not to the agent: which log, where in it, how much before was durable. */
 static void pai_place_block(const pai_crc *crc, uint8_t *block, uint64_t log, uint64_t offset, uint32_t unproven)
 {
@@ -1259,6 +1413,7 @@ static void pai_place_block(const pai_crc *crc, uint8_t *block, uint64_t log, ui
     pai_put32(block + 60, unproven);
     pai_put32(block + 4, pai_header_crc(crc, block, offset));
 }
+#endif
 
 /* Trusts nothing but the 64 bytes given. OK, or E_CORRUPT: not a header that was written for this offset. */
 static int pai_decode_header(const pai_crc *crc, const uint8_t *bytes, uint64_t offset, pai_block *block)
@@ -1396,6 +1551,7 @@ static void pai_put_summary(uint8_t *at, const pagent_summary *summary)
     pai_put32(at + 20, 0);
 }
 
+#ifndef PAGENT_NO_FILE
 /* The summary of a checked block of an agent, for stores that rebuild their tables from blocks. */
 static int pai_block_summary(const uint8_t *block, const pai_block *header, pagent_summary *summary)
 {
@@ -1415,6 +1571,7 @@ static int pai_block_summary(const uint8_t *block, const pai_block *header, page
     summary->flags = section.data[19];
     return PAGENT_OK;
 }
+#endif
 
 /* Finishes a block whose payload (unpadded) stands behind 64 free bytes: pads, whitens if a line is all zero, checksums.
    `*payload_size` grows when a PAD section had to be put in, because whitening itself made a zero line. The buffer holds
@@ -2221,7 +2378,7 @@ static int pai_add_state(const pai_heap *heap, pai_buffer *out, const pai_state 
 static int pai_add_effect(const pai_heap *heap, pai_buffer *out, const pai_effect *effect)
 {
     uint8_t *at;
-    if (effect->data_size > PAI_PAYLOAD_MAX - PAI_EFFECT_FRONT) return PAGENT_E_LIMIT;
+    if (effect->data_size > (uint32_t)PAI_PAYLOAD_MAX - (uint32_t)PAI_EFFECT_FRONT) return PAGENT_E_LIMIT;
     at = pai_add_section(heap, out, PAI_TAG_EFFECT, PAI_EFFECT_FRONT + effect->data_size);
     if (at == NULL) return PAGENT_E_MEMORY;
     pai_put64(at, effect->version);
@@ -2258,7 +2415,7 @@ static int pai_add_change(const pai_heap *heap, pai_buffer *out, const pai_effec
 static int pai_add_mail(const pai_heap *heap, pai_buffer *out, const pai_mail *mail, const void *who, const void *data)
 {
     uint8_t *at;
-    if (mail->data_size > PAI_PAYLOAD_MAX - PAI_MAIL_FRONT - 256u) return PAGENT_E_LIMIT;
+    if (mail->data_size > (uint32_t)PAI_PAYLOAD_MAX - (uint32_t)PAI_MAIL_FRONT - 256u) return PAGENT_E_LIMIT;
     at = pai_add_section(heap, out, PAI_TAG_MAIL, PAI_MAIL_FRONT + mail->who_size + mail->data_size);
     if (at == NULL) return PAGENT_E_MEMORY;
     pai_put64(at, mail->version);
@@ -3448,7 +3605,7 @@ struct pai_agent {
 
 typedef struct pai_flight { uint64_t message, stream; } pai_flight;
 
-enum { PAI_FLIGHT_MAX = 256, PAI_LIST_MAX = 64, PAI_DOUBTS_MAX = 8 };
+enum { PAI_FLIGHT_MAX = 256, PAI_LIST_MAX = 64, PAI_DOUBTS_MAX = 8, PAI_TASK_SIZE = 512, PAI_FREE_MAX = 1024 };
 
 struct pagent_engine {
     pagent_host host;
@@ -3481,6 +3638,8 @@ struct pagent_engine {
     uint32_t operation_free; /* hint */
     uint32_t operations_busy;
 
+    pai_task *free_tasks; /* PAI_TASK_SIZE each, at most PAI_FREE_MAX */
+    uint32_t free_task_count, free_commit_count;
     pai_commit *free_commits;
     pai_commit *staged, *staged_last;
     pai_commit *flushing;
@@ -3814,8 +3973,16 @@ static pai_task *pai_make_task(pagent_engine *e, const pagent_request *request, 
         size += pai_text_size(request->agent) + pai_text_size(request->id) + pai_text_size(request->event) +
                 pai_text_size(request->target) + pai_text_size(request->who);
     }
-    task = (pai_task *)pai_allocate(&e->heap, size);
-    if (task == NULL) return NULL;
+    if (size <= PAI_TASK_SIZE) size = PAI_TASK_SIZE;
+    task = e->free_tasks;
+    if (task != NULL && size == PAI_TASK_SIZE) {
+        e->free_tasks = task->next;
+        e->free_task_count--;
+        pai_clear(task, sizeof *task);
+    } else {
+        task = (pai_task *)pai_allocate(&e->heap, size);
+        if (task == NULL) return NULL;
+    }
     task->size = size;
     task->verb = verb;
     at = (uint8_t *)(task + 1);
@@ -3897,7 +4064,13 @@ static void pai_send_receipt(pagent_engine *e, const pai_task *task, const pagen
 
 static void pai_free_task(pagent_engine *e, pai_task *task)
 {
-    pai_free(&e->heap, task, task->size);
+    if (task->size != PAI_TASK_SIZE || e->free_task_count == PAI_FREE_MAX) {
+        pai_free(&e->heap, task, task->size);
+        return;
+    }
+    task->next = e->free_tasks;
+    e->free_tasks = task;
+    e->free_task_count++;
 }
 
 static void pai_post_signal_done(pagent_engine *e, const pai_task *signal, int result)
@@ -3945,6 +4118,7 @@ static pai_commit *pai_take_commit(pagent_engine *e, pai_agent *agent)
     pai_buffer keep;
     if (commit != NULL) {
         e->free_commits = commit->next;
+        e->free_commit_count--;
     } else {
         commit = (pai_commit *)pai_allocate(&e->heap, sizeof *commit);
         if (commit == NULL) return NULL;
@@ -3962,13 +4136,19 @@ static pai_commit *pai_take_commit(pagent_engine *e, pai_agent *agent)
 
 static void pai_give_commit(pagent_engine *e, pai_commit *commit)
 {
+    if (e->free_commit_count == PAI_FREE_MAX) {
+        pai_free_buffer(&e->heap, &commit->buffer);
+        pai_free(&e->heap, commit, sizeof *commit);
+        return;
+    }
     if (commit->buffer.capacity > 1u << 20) pai_free_buffer(&e->heap, &commit->buffer);
     commit->next = e->free_commits;
     e->free_commits = commit;
+    e->free_commit_count++;
 }
 
 /*  STEP  kind:1 outcome:1 name:2 from:2 (zero):2 effect index:4 attempt:4 effect version:8  */
-enum { PAI_STEP_SIZE = 24, PAI_STEP_AT = PAI_HEADER + PAI_SECTION + PAI_SUMMARY_SIZE };
+enum { PAI_STEP_SIZE = 24, PAI_STEP_AT = 64 + 8 + 24 }; /* behind header, section front and SUMMARY */
 
 enum pai_outcome {
     PAI_TAKEN = 1,
@@ -4143,20 +4323,26 @@ static int pai_ends(uint32_t status)
    that it can no longer handle, are added on the way. */
 static int pai_end_commit(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t status, uint32_t leaf);
 
-/* Terminal for this agent in this engine: nothing of it is begun any more, and all that waits is told why. */
-static void pai_break(pagent_engine *e, pai_agent *agent, int result)
+/* Tells the host that no answer is wanted any more, to any call of the agent. */
+static void pai_call_off_all(pagent_engine *e, const pai_agent *agent)
 {
     uint32_t i;
-    for (i = 0; i < agent->state.effect_count; i++) {
-        pai_effect *effect = &agent->state.effects[i];
+    for (i = 0; i < agent->state.effect_count && e->host.call_cancel != NULL; i++) {
+        const pai_effect *effect = &agent->state.effects[i];
         pagent_call_id id;
         if (effect->kind != PAGENT_EFFECT_CALL || effect->released != PAI_RELEASED) continue;
         id.stream = agent->state.stream;
         id.version = effect->version;
         id.index = effect->index;
         id.attempt = effect->attempt;
-        if (e->host.call_cancel != NULL) e->host.call_cancel(e->host.ctx, &id);
+        e->host.call_cancel(e->host.ctx, &id);
     }
+}
+
+/* Terminal for this agent in this engine: nothing of it is begun any more, and all that waits is told why. */
+static void pai_break(pagent_engine *e, pai_agent *agent, int result)
+{
+    pai_call_off_all(e, agent);
     pai_reset_agent(e, agent);
     agent->phase = PAI_AGENT_BROKEN;
     agent->broken = result;
@@ -4374,7 +4560,9 @@ static void pai_commit_durable(pagent_engine *e, pai_commit *commit)
         if (commit->claims) pai_trace(e, agent, PAGENT_TRACE_CLAIM, 0, NULL);
         if (commit->outcome == PAI_PARKED) pai_trace(e, agent, PAGENT_TRACE_PARKED, agent->state.error, NULL);
     }
+    if (e->failed == 0) e->text[0] = 0;
     if (commit->calls_off) pai_call_off(e, commit);
+    if (commit->drop_agent || commit->outcome == PAI_MOVED_OUT) pai_call_off_all(e, agent);
     pai_settle_task(e, commit->task, commit->result, commit->request.first + commit->count - 1, NULL);
     if (commit->drop_agent) {
         pai_reset_agent(e, agent);
@@ -6464,7 +6652,7 @@ static void pai_turn(pagent_engine *e, pai_agent *agent)
         while (agent->tasks.first != NULL) pai_settle_task(e, pai_pop_task(&agent->tasks), agent->broken, 0, NULL);
         return;
     }
-    if (agent->retry_ms > e->now) {
+    if (agent->retry_ms > e->now && agent->retry_ms <= pai_after(e->now, e->limits.retry_pause_ms)) {
         pai_set_wake(e, agent, agent->retry_ms);
         return;
     }
@@ -6562,6 +6750,11 @@ static void pai_free_engine(pagent_engine *e)
     pai_free(&heap, e->machines, e->machine_count * sizeof e->machines[0]);
     pai_free(&heap, (void *)e->buckets, e->bucket_count * sizeof e->buckets[0]);
     pai_free(&heap, (void *)e->wake, e->wake_capacity * sizeof e->wake[0]);
+    while (e->free_tasks != NULL) {
+        pai_task *next = e->free_tasks->next;
+        pai_free(&heap, e->free_tasks, e->free_tasks->size);
+        e->free_tasks = next;
+    }
     pai_free(&heap, e->operations, e->operation_count * sizeof e->operations[0]);
     pai_free_buffer(&heap, &e->collected);
     pai_free_buffer(&heap, &e->before);
@@ -6679,7 +6872,11 @@ static void pai_list_answer(pagent_engine *e, int result)
 {
     uint32_t i;
     e->list_busy = 0;
-    if (result == PAGENT_E_AGAIN) return;
+    if (result == PAGENT_E_AGAIN) {
+        e->list.cursor = 0;
+        e->store_due_ms = pai_after(e->now, e->limits.retry_pause_ms);
+        return;
+    }
     if (result != PAGENT_OK && result != PAGENT_END) {
         (void)pai_fail_engine(e, result < 0 ? result : PAGENT_E_STORAGE, "the store could not be listed: ");
         return;
@@ -6708,8 +6905,7 @@ static void pai_look_for_due(pagent_engine *e)
     for (round = 0; round < 1024 && !e->list_busy; round++) {
         int result;
         if (e->list.cursor == 0) {
-            if (e->store_due_ms > e->now) return;
-            if (round != 0) return;
+            if (e->store_due_ms > e->now || round != 0) return;
             e->list_due_ms = PAGENT_FOREVER;
             e->list_again = 0;
             e->list.due_before_ms = e->now;
@@ -6757,12 +6953,13 @@ static int pai_take_message(pagent_engine *e)
     uint32_t of_stream;
     pai_task *task;
     int result = pagent_decode_request(e->collected.data, e->collect_io.size, &request);
-    if (result != PAGENT_OK || request.id == NULL) return 1; /* the store vouches for its bytes, so a newer program's */
-    message = pai_hash_text(request.id);
-    result = pai_check_request(e, &request);
+    message = e->collect_io.stream;
+    if (result == PAGENT_OK && (request.id == NULL || pai_hash_text(request.id) != message)) result = PAGENT_E_ARGUMENT;
+    if (result == PAGENT_OK) result = pai_check_request(e, &request);
     if (result == PAGENT_OK) stream = pai_stream_of_request(&request);
     if (pai_in_flight(e, message, stream, &of_stream)) return 1;
     if (e->flight_count == PAI_FLIGHT_MAX || of_stream >= (e->limits.dedupe_count + 1) / 2) return 0;
+    if (result != PAGENT_OK) pai_clear(&request, sizeof request);
     task = pai_make_task(e, &request, request.verb, request.data);
     if (task == NULL) return 0;
     e->flights[e->flight_count].message = message;
@@ -7027,7 +7224,8 @@ PAGENT_API int pagent_call_done(pagent_engine *engine, const pagent_call_id *id,
     }
     if (answer->data.size > e->limits.payload_size_max) return PAGENT_E_LIMIT;
     if (id->stream == 0 || e->read_only) return PAGENT_E_STALE;
-    if (agent == NULL || agent->phase == PAI_AGENT_NEW || agent->phase == PAI_AGENT_LOADING) {
+    if (agent == NULL || agent->phase == PAI_AGENT_NEW || agent->phase == PAI_AGENT_LOADING ||
+        agent->phase == PAI_AGENT_COMMITTING) { /* decided when the state is known to be durable */
         if (agent == NULL) agent = pai_get_agent(e, id->stream);
         return agent != NULL ? pai_queue_answer(e, agent, id, answer) : PAGENT_E_MEMORY;
     }
@@ -7568,6 +7766,7 @@ static int pai_memory_collect(void *ctx, const pagent_collect *request, pagent_i
     if (found->size > request->capacity) return PAGENT_E_LIMIT;
     pai_copy(request->buffer, found + 1, found->size);
     io->cursor = found->number;
+    io->stream = found->message;
     return PAGENT_OK;
 }
 
@@ -11947,6 +12146,7 @@ struct pagent_view {
     pai_reader *reader;
     int opened;
     char key[PAGENT_KEY_SIZE];
+    char event[2 * 64 + 2];
 };
 
 PAGENT_API int pagent_open_view_stream(pagent_engine *engine, uint64_t stream, uint64_t version, pagent_view **view)
@@ -12073,11 +12273,11 @@ static const char *pai_event_name_of(pagent_view *view, uint32_t kind, uint32_t 
     pai_text text;
     if (kind == PAGENT_EVENT_SIGNAL) return subject;
     if (subject[0] == 0) return pai_event_suffix(kind);
-    text = pai_text_begin(view->key, sizeof view->key);
+    text = pai_text_begin(view->event, sizeof view->event);
     pai_text_add(&text, subject);
     pai_text_add(&text, ".");
     pai_text_add(&text, pai_event_suffix(kind));
-    return view->key;
+    return view->event;
 }
 
 static void pai_count_section(const pai_section *section, pagent_block_info *info)
@@ -12205,7 +12405,8 @@ PAGENT_API int pagent_next_agent(pagent_engine *engine, uint64_t *cursor, pagent
     result = pai_begin_operation(engine, PAI_OP_LIST, NULL, &list.op);
     if (result != PAGENT_OK) return result;
     result = engine->store.list(engine->store.ctx, &list, &io);
-    pai_end_operation(engine, list.op); /* a completion that comes later is refused: asynchronous stores have their own lists */
+    pai_end_operation(engine, list.op);
+    if (result == PAGENT_PENDING) return PAGENT_E_ARGUMENT;
     if (result != PAGENT_OK && result != PAGENT_END) return result;
     *cursor = io.cursor != 0 ? io.cursor : PAGENT_FOREVER;
     return io.count != 0 ? PAGENT_OK : PAGENT_END;
@@ -12376,5 +12577,29 @@ PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks
     return result;
 }
 
+#undef PAI_BUILTIN_MEMORY
+#undef PAI_CRC_ARM
+#undef PAI_CRC_X86
+#undef PAI_MAGIC
+#undef PAI_NOWHERE
+#undef PAI_VERSION_MAX
+
 #endif /* PERSISTENT_AGENT_IMPLEMENTED */
 #endif /* PERSISTENT_AGENT_IMPLEMENTATION */
+
+/* MIT License
+
+   Copyright (c) 2026 The persistent_agent.h authors
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
+   files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
+   modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+   Software is furnished to do so, subject to the following conditions:
+
+   The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+   Software.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+   WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+   COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+   OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
