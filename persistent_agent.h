@@ -1333,8 +1333,8 @@ enum {
     PAI_PAYLOAD_MAX = 1 << 28,
     PAI_BASED_MAX = 65535
 };
-#define PAI_MAGIC UINT32_C(0xB7D1A9E5)         /* bytes E5 A9 D1 B7 */
-#define PAI_VERSION_MAX ((UINT64_C(1) << 53) - 1) /* JavaScript backends hold versions as doubles */
+static const uint32_t pai_magic = UINT32_C(0xB7D1A9E5);            /* bytes E5 A9 D1 B7 */
+static const uint64_t pai_version_max = (UINT64_C(1) << 53) - 1; /* JavaScript backends hold versions as doubles */
 
 enum pai_type { /* bit 7: older readers may skip the block; clear: they must refuse */
     PAI_LOG = 1,
@@ -1390,7 +1390,7 @@ static uint32_t pai_header_crc(const pai_crc *crc, const uint8_t *header, uint64
 /* Writes the 64 header bytes for a payload that already stands, padded, behind them. */
 static void pai_encode_header(const pai_crc *crc, uint8_t *block, const pai_block *header, uint64_t offset)
 {
-    pai_put32(block, PAI_MAGIC);
+    pai_put32(block, pai_magic);
     pai_put64(block + 8, header->log);
     pai_put64(block + 16, header->stream);
     pai_put64(block + 24, header->version);
@@ -1418,7 +1418,7 @@ static void pai_place_block(const pai_crc *crc, uint8_t *block, uint64_t log, ui
 /* Trusts nothing but the 64 bytes given. OK, or E_CORRUPT: not a header that was written for this offset. */
 static int pai_decode_header(const pai_crc *crc, const uint8_t *bytes, uint64_t offset, pai_block *block)
 {
-    if (pai_get32(bytes) != PAI_MAGIC || pai_get32(bytes + 4) != pai_header_crc(crc, bytes, offset)) {
+    if (pai_get32(bytes) != pai_magic || pai_get32(bytes + 4) != pai_header_crc(crc, bytes, offset)) {
         return PAGENT_E_CORRUPT;
     }
     block->log = pai_get64(bytes + 8);
@@ -1432,7 +1432,7 @@ static int pai_decode_header(const pai_crc *crc, const uint8_t *bytes, uint64_t 
     block->flags = bytes[57];
     block->based = pai_get16(bytes + 58);
     block->unproven = pai_get32(bytes + 60);
-    if (block->payload_size == 0 || block->payload_size > PAI_PAYLOAD_MAX || block->version > PAI_VERSION_MAX) {
+    if (block->payload_size == 0 || block->payload_size > PAI_PAYLOAD_MAX || block->version > pai_version_max) {
         return PAGENT_E_CORRUPT;
     }
     return PAGENT_OK;
@@ -3591,7 +3591,7 @@ struct pai_agent {
     pai_queue tasks;
     uint64_t wake_ms;  /* place in the heap */
     uint64_t retry_ms; /* not before */
-    uint32_t heap_at;  /* PAI_NOWHERE */
+    uint32_t heap_at;  /* pai_nowhere */
     int32_t broken;
     uint16_t receipts_open;
     uint8_t phase;
@@ -3601,7 +3601,7 @@ struct pai_agent {
     uint8_t force_snapshot;
 };
 
-#define PAI_NOWHERE UINT32_MAX
+static const uint32_t pai_nowhere = UINT32_MAX;
 
 typedef struct pai_flight { uint64_t message, stream; } pai_flight;
 
@@ -3686,14 +3686,15 @@ static int pai_fail_engine(pagent_engine *e, int result, const char *text)
     return result;
 }
 
-static void pai_trace(pagent_engine *e, const pai_agent *agent, uint32_t kind, int32_t code, const char *name)
+static void pai_trace_at(pagent_engine *e, const pai_agent *agent, uint32_t kind, int32_t code, const char *name,
+                         uint64_t time_ms)
 {
     pagent_trace record;
     if (e->host.trace == NULL) return;
     pai_clear(&record, sizeof record);
     record.kind = kind;
     record.code = code;
-    record.time_ms = e->now;
+    record.time_ms = time_ms;
     record.name = name;
     if (agent != NULL) {
         record.stream = agent->state.stream;
@@ -3701,6 +3702,11 @@ static void pai_trace(pagent_engine *e, const pai_agent *agent, uint32_t kind, i
         record.agent = agent->state.name;
     }
     e->host.trace(e->host.ctx, &record);
+}
+
+static void pai_trace(pagent_engine *e, const pai_agent *agent, uint32_t kind, int32_t code, const char *name)
+{
+    pai_trace_at(e, agent, kind, code, name, e->now);
 }
 
 /* ---- operations ---- */
@@ -3814,8 +3820,8 @@ static void pai_unset_wake(pagent_engine *e, pai_agent *agent)
 {
     uint32_t at = agent->heap_at;
     pai_agent *last;
-    if (at == PAI_NOWHERE) return;
-    agent->heap_at = PAI_NOWHERE;
+    if (at == pai_nowhere) return;
+    agent->heap_at = pai_nowhere;
     last = e->wake[--e->wake_count];
     if (last == agent) return;
     pai_wake_place(e, at, last);
@@ -3831,7 +3837,7 @@ static void pai_set_wake(pagent_engine *e, pai_agent *agent, uint64_t due_ms)
         return;
     }
     agent->wake_ms = due_ms;
-    if (agent->heap_at == PAI_NOWHERE) pai_wake_place(e, e->wake_count++, agent);
+    if (agent->heap_at == pai_nowhere) pai_wake_place(e, e->wake_count++, agent);
     pai_wake_up(e, agent->heap_at);
     pai_wake_down(e, agent->heap_at);
 }
@@ -3892,7 +3898,7 @@ static pai_agent *pai_get_agent(pagent_engine *e, uint64_t stream)
     agent->state.heap = &e->heap;
     agent->state.stream = stream;
     agent->state.leaf = PAI_NONE;
-    agent->heap_at = PAI_NOWHERE;
+    agent->heap_at = pai_nowhere;
     agent->bucket_next = e->buckets[stream & (e->bucket_count - 1)];
     e->buckets[stream & (e->bucket_count - 1)] = agent;
     e->agent_count++;
@@ -6042,7 +6048,7 @@ static int pai_call_failed(pagent_engine *e, pai_agent *agent, pai_effect *effec
     if (!final && effect->attempt < pai_or(spec->attempts_max, 4) && due < effect->deadline_ms &&
         agent->state.status != PAGENT_PARKED) {
         if (effect->released == PAI_RELEASED && code == PAGENT_E_TIMEOUT) flags = PAI_CHANGE_CALL_OFF;
-        pai_trace(e, agent, PAGENT_TRACE_RETRY, code, spec->name);
+        pai_trace_at(e, agent, PAGENT_TRACE_RETRY, code, spec->name, due);
         return pai_commit_plain(e, agent, task, PAI_COMMIT, PAI_RETRY, agent->state.status, effect, PAI_CHANGE_PAUSED,
                                 flags, effect->attempt + 1, due) == PAGENT_OK;
     }
@@ -9067,7 +9073,7 @@ static int pai_read_log(pagent_files *files, uint64_t stream, pai_tail *tail)
     if (result == PAGENT_E_CORRUPT) {
         return pai_report(files, PAGENT_DAMAGE_MIDDLE, result, stream, tail->number, 0, "a segment without its head");
     }
-    if (pai_get32(bytes) != PAI_MAGIC) {
+    if (pai_get32(bytes) != pai_magic) {
         return pai_report(files, PAGENT_DAMAGE_FOREIGN, PAGENT_E_FOREIGN, stream, tail->number, 0, "this is no journal");
     }
     tail->id = pai_get64(bytes + 8);
@@ -12580,9 +12586,6 @@ PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks
 #undef PAI_BUILTIN_MEMORY
 #undef PAI_CRC_ARM
 #undef PAI_CRC_X86
-#undef PAI_MAGIC
-#undef PAI_NOWHERE
-#undef PAI_VERSION_MAX
 
 #endif /* PERSISTENT_AGENT_IMPLEMENTED */
 #endif /* PERSISTENT_AGENT_IMPLEMENTATION */
