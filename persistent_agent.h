@@ -3399,6 +3399,16 @@ static void pai_draw_quoted(const pai_pen *pen, const char *name)
     pai_draw(pen, "\"");
 }
 
+/* An arrow from or to a state with children ends at the frame around them. */
+static void pai_draw_end(const pai_pen *pen, const pagent_machine *m, const char *name, const char *end)
+{
+    if (pai_child_from(m, pai_state_find(m, name), 0) == PAI_NONE) return;
+    pai_draw(pen, end);
+    pai_draw(pen, "\"cluster_");
+    pai_draw(pen, name);
+    pai_draw(pen, "\"");
+}
+
 PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
 {
     pai_pen pen;
@@ -3409,7 +3419,7 @@ PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_
     pen.ctx = ctx;
     pai_draw(&pen, "digraph ");
     pai_draw_quoted(&pen, machine->name);
-    pai_draw(&pen, " {\n    rankdir=LR;\n    node [shape=box, style=\"rounded,filled\", fillcolor=white, "
+    pai_draw(&pen, " {\n    rankdir=LR; compound=true;\n    node [shape=box, style=\"rounded,filled\", fillcolor=white, "
                    "fontname=\"sans-serif\"];\n    edge [fontname=\"sans-serif\", fontsize=10];\n"
                    "    \"\" [shape=point];\n    \"\" -> ");
     pai_draw_quoted(&pen, machine->states[0].name);
@@ -3434,6 +3444,7 @@ PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_
             pai_draw(&pen, "; ");
         }
         pai_draw_quoted(&pen, s->name);
+        if (pai_child_from(machine, state, 0) != PAI_NONE) pai_draw(&pen, " [shape=point, style=invis]");
         if (s->flags & PAGENT_FINAL) pai_draw(&pen, " [peripheries=2]");
         if (mark >= 0 && (uint32_t)mark == state) pai_draw(&pen, " [fillcolor=\"#ffd966\"]");
         pai_draw(&pen, ";\n");
@@ -3448,7 +3459,10 @@ PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_
         pai_draw(&pen, " [label=\"");
         if (from != t->from) pai_draw(&pen, "(any state) ");
         pai_draw_label(&pen, t);
-        pai_draw(&pen, "\"];\n");
+        pai_draw(&pen, "\"");
+        pai_draw_end(&pen, machine, from, ", ltail=");
+        if (t->to != NULL) pai_draw_end(&pen, machine, t->to, ", lhead=");
+        pai_draw(&pen, "];\n");
     }
     pai_draw(&pen, "}\n");
     return PAGENT_OK;
@@ -4348,6 +4362,7 @@ static void pai_call_off_all(pagent_engine *e, const pai_agent *agent)
 /* Terminal for this agent in this engine: nothing of it is begun any more, and all that waits is told why. */
 static void pai_break(pagent_engine *e, pai_agent *agent, int result)
 {
+    pai_trace(e, agent, PAGENT_TRACE_ERROR, result, "broken");
     pai_call_off_all(e, agent);
     pai_reset_agent(e, agent);
     agent->phase = PAI_AGENT_BROKEN;
@@ -4587,6 +4602,10 @@ static void pai_commit_failed(pagent_engine *e, pai_commit *commit, int result)
 {
     pai_agent *agent = commit->agent;
     pai_task *task = commit->task;
+    if (result == PAGENT_E_CONFLICT && commit->doubt != 0) { /* the one in doubt may have landed late: look once more */
+        pai_resolve_doubt(e, commit);
+        return;
+    }
     if (result == PAGENT_E_FENCED || (result == PAGENT_E_CONFLICT && agent->claimed)) {
         pai_give_commit(e, commit);
         pai_break(e, agent, PAGENT_E_FENCED);
@@ -4681,7 +4700,8 @@ static void pai_doubt_answer(pagent_engine *e, pai_commit *commit, int result, c
     if (same == 2) {
         pai_commit_durable(e, commit);
     } else if (same == 1 || io->version > commit->expected) {
-        pai_commit_failed(e, commit, commit->agent->claimed ? PAGENT_E_FENCED : PAGENT_E_CONFLICT);
+        commit->doubt = 0;
+        pai_commit_failed(e, commit, PAGENT_E_CONFLICT);
     } else {
         pai_send_commit(e, commit); /* not there: the identical bytes once more */
     }
@@ -5885,7 +5905,7 @@ static int pai_load(pagent_engine *e, pai_agent *agent)
         agent->phase = PAI_AGENT_READY;
         return 1;
     }
-    if (result == PAGENT_E_MEMORY || result == PAGENT_E_AGAIN) {
+    if (result == PAGENT_E_MEMORY || result == PAGENT_E_AGAIN || result == PAGENT_E_NO_SPACE) {
         pai_reset_agent(e, agent);
         pai_retry_later(e, agent);
         return 0;
@@ -6561,10 +6581,12 @@ static void pai_take_signal_done(pagent_engine *e, pai_agent *agent, pai_task *t
         pai_free_task(e, task);
         return;
     }
-    if (code == PAGENT_E_NO_SPACE || code == PAGENT_E_AGAIN || code == PAGENT_E_MEMORY || code == PAGENT_E_STORAGE ||
-        code == PAGENT_E_FENCED || code == PAGENT_E_CLOSED) { /* not delivered, and may yet be */
-        effect->released = PAI_UNRELEASED;
-        pai_retry_later(e, agent);
+    if (code < 0 && code != PAGENT_E_NOT_FOUND && code != PAGENT_E_FINISHED && code != PAGENT_E_REFUSED &&
+        code != PAGENT_E_UNDECLARED) { /* not the receiver's own word: not delivered, and may yet be */
+        if (code == PAGENT_E_NO_SPACE || code == PAGENT_E_AGAIN || code == PAGENT_E_MEMORY || code == PAGENT_E_LIMIT) {
+            effect->released = PAI_UNRELEASED;
+            pai_retry_later(e, agent);
+        } /* else by the next engine */
         pai_free_task(e, task);
         return;
     }
@@ -6781,7 +6803,11 @@ PAGENT_API int pagent_open_engine(pagent_engine **engine, const pagent_config *c
     heap.allocate = config->host.allocate;
     heap.ctx = config->host.ctx;
     e = (pagent_engine *)pai_allocate(&heap, sizeof *e);
-    if (e == NULL) return PAGENT_E_MEMORY;
+    if (e == NULL) {
+        pai_text t = pai_text_begin(text, PAGENT_TEXT_SIZE);
+        pai_text_add(&t, pagent_message(PAGENT_E_MEMORY));
+        return PAGENT_E_MEMORY;
+    }
     e->heap = heap;
     pai_copy(&e->host, &config->host, sizeof e->host);
     pai_copy(&e->store, &config->store, sizeof e->store);
@@ -6814,11 +6840,20 @@ PAGENT_API int pagent_open_engine(pagent_engine **engine, const pagent_config *c
     return PAGENT_OK;
 }
 
+/* A message that never became durable stays in the inbox; a signal stays with its sender. */
+static void pai_close_task(pagent_engine *e, pai_task *task)
+{
+    if (task == NULL) return;
+    task->message = 0;
+    if (task->verb == PAI_VERB_SIGNAL) task->verb = PAI_VERB_ANSWER;
+    pai_settle_task(e, task, PAGENT_E_CLOSED, 0, NULL);
+}
+
 static void pai_drop_commits(pagent_engine *e, pai_commit *list, int settle)
 {
     while (list != NULL) {
         pai_commit *next = list->next;
-        if (settle) pai_settle_task(e, list->task, PAGENT_E_CLOSED, 0, NULL);
+        if (settle) pai_close_task(e, list->task);
         pai_free_buffer(&e->heap, &list->buffer);
         pai_free(&e->heap, list, sizeof *list);
         list = next;
@@ -6828,7 +6863,7 @@ static void pai_drop_commits(pagent_engine *e, pai_commit *list, int settle)
 static void pai_drop_tasks(pagent_engine *e, pai_queue *queue)
 {
     pai_task *task;
-    while ((task = pai_pop_task(queue)) != NULL) pai_settle_task(e, task, PAGENT_E_CLOSED, 0, NULL);
+    while ((task = pai_pop_task(queue)) != NULL) pai_close_task(e, task);
 }
 
 PAGENT_API int pagent_close_engine(pagent_engine *engine)
@@ -6845,7 +6880,6 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
             pai_commit *commit = (pai_commit *)operation->owner;
             if (commit->checking) pai_free(&e->heap, commit->check.buffer, commit->check.capacity);
             commit->next = NULL;
-            if (commit->task != NULL) commit->task->message = 0;
             pai_drop_commits(e, commit, 1);
         }
         if (operation->kind == PAI_OP_SETTLE) pai_free(&e->heap, operation->owner, sizeof(pai_settling));
@@ -6856,7 +6890,6 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
     pai_drop_commits(e, e->flushing, 1);
     pai_drop_commits(e, e->free_commits, 0);
     e->staged = e->flushing = e->free_commits = NULL;
-    e->store.settle = NULL;
     pai_drop_tasks(e, &e->requests);
     while (e->newest != NULL) {
         pai_agent *agent = e->newest;

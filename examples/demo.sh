@@ -32,10 +32,13 @@ wrong=0
 : >"$witness"
 : >"$log"
 
-review() { "$programs/review" --store "$store" --out "$out" "$@"; }
+# DEMO_OPTIONS: more options for every call, such as --log-per-agent.
+# shellcheck disable=SC2086 # several options are several words
+review() { "$programs/review" --store "$store" --out "$out" ${DEMO_OPTIONS:-} "$@"; }
 # In the background, so that $owner is the program itself and not a shell around it.
 own() {
-    "$programs/review" --store "$store" --out "$out" run --watch --witness "$witness" >>"$log" 2>&1 &
+    # shellcheck disable=SC2086
+    "$programs/review" --store "$store" --out "$out" ${DEMO_OPTIONS:-} run --watch --witness "$witness" >>"$log" 2>&1 &
     owner=$!
 }
 say() { printf '%s\n' "$*"; }
@@ -70,11 +73,11 @@ where() {
 decide() {
     id=$(first_asking)
     [ -n "$id" ] || return 0
-    roll 8
+    roll 12
     case $rolled in
     0) verb=reject ;;
-    1) verb=edit ;;
-    2) verb=cancel ;;
+    1) verb=cancel ;;
+    2 | 3) verb=edit ;;
     *) verb=approve ;;
     esac
     case $verb in
@@ -92,6 +95,14 @@ decide() {
     0 | 1 | 4) ;;
     *) fault "$verb $id ended with status $status" ;;
     esac
+}
+
+# When all is settled and the kills are not enough yet: a second review of a published document, from its first version.
+more_work() {
+    if [ "$(in_work)" -gt 0 ] || [ -n "$(first_asking)" ]; then return; fi
+    id=$(review status --json | sed -n 's/.*"id":"\([^"]*\)","state":"published".*/\1/p' | sed -n '$p')
+    review fork "$id" 1 "again$turn" >>"$log" 2>&1 || fault "fork $id 1 ended with status $?"
+    say "            fork $id 1 (nothing runs)"
 }
 
 killed() { # $1: exit status of a run, $2: how it was killed
@@ -136,8 +147,9 @@ while [ $kills -lt $KILLS ] && [ $turn -lt 200 ]; do
         roll 60
         at=$((rolled + 10))
     else
-        roll 24
+        roll 22
         at=$((rolled + 2))
+        more_work
     fi
     review run --witness "$witness" --kill-at $at --seed $turn >>"$log" 2>&1
     status=$?

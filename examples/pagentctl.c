@@ -18,8 +18,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EXIT_GOOD = 0, EXIT_REFUSED = 1, EXIT_DAMAGED = 2, EXIT_TROUBLE = 3 };
-enum { CELL = 160, COLUMNS_MAX = 8, SHORT = 60, WAIT_MS = 10000 };
+enum {
+    EXIT_GOOD = 0,
+    EXIT_REFUSED = 1,
+    EXIT_DAMAGED = 2,
+    EXIT_TROUBLE = 3
+};
+enum {
+    CELL = 160,
+    COLUMNS_MAX = 8,
+    SHORT = 60,
+    WAIT_MS = 10000
+};
 
 static const char usage[] =
     "usage: pagentctl STORE VERB [ARGUMENTS] [--json]\n"
@@ -42,7 +52,7 @@ static const char usage[] =
     "\n"
     "exit status:\n"
     "  0  done; verify: clean\n"
-    "  1  refused (no such agent, a name that exists, ...); verify: only what opening the store repairs, such as a torn tail\n"
+    "  1  refused (no such agent, a name that exists, ...); verify: only what opening repairs, such as a torn tail\n"
     "  2  damaged: corrupt, suspect, foreign or too new; verify says where\n"
     "  3  wrong usage, or a file or directory that cannot be read or written\n";
 
@@ -123,11 +133,12 @@ static size_t printable(const unsigned char *p, size_t left)
     for (i = 1; i <= more; i++) {
         if (p[i] < 0x80 || p[i] > 0xBF) return 0;
     }
-    if (p[0] == 0xC2 && p[1] < 0xA0) return 0;                                                     /* C1 controls */
-    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xF0 && p[1] < 0x90)) return 0;                  /* overlong */
-    if ((p[0] == 0xED && p[1] > 0x9F) || (p[0] == 0xF4 && p[1] > 0x8F)) return 0;                  /* surrogate, too far */
-    if (p[0] == 0xE2 && ((p[1] == 0x80 && p[2] >= 0xAA && p[2] <= 0xAE) ||
-                         (p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9))) return 0;                /* changes of direction */
+    if (p[0] == 0xC2 && p[1] < 0xA0) return 0;                                    /* C1 controls */
+    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xF0 && p[1] < 0x90)) return 0; /* overlong */
+    if ((p[0] == 0xED && p[1] > 0x9F) || (p[0] == 0xF4 && p[1] > 0x8F)) return 0; /* surrogate, too far */
+    if (p[0] == 0xE2 &&
+        ((p[1] == 0x80 && p[2] >= 0xAA && p[2] <= 0xAE) || (p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9)))
+        return 0; /* changes of direction */
     return more + 1;
 }
 
@@ -238,7 +249,8 @@ static const char *phase_name(uint32_t phase)
 
 static const char *damage_name(uint32_t damage)
 {
-    static const char *const names[] = {"clean", "dirty", "torn", "corrupt", "chain", "foreign", "suspect", "newer", "lost-tail"};
+    static const char *const names[] = {"clean",   "dirty",   "torn",  "corrupt",  "chain",
+                                        "foreign", "suspect", "newer", "lost-tail"};
     return damage < sizeof names / sizeof names[0] ? names[damage] : "?";
 }
 
@@ -256,7 +268,7 @@ static void add_row(table *t, const char *const *cells)
     uint32_t i;
     if (t->rows == t->capacity) {
         t->capacity = t->capacity != 0 ? t->capacity * 2 : 16;
-        t->cells = (char (*)[COLUMNS_MAX][CELL])need_memory(realloc(t->cells, t->capacity * sizeof *t->cells));
+        t->cells = (char(*)[COLUMNS_MAX][CELL])need_memory(realloc(t->cells, t->capacity * sizeof *t->cells));
     }
     for (i = 0; i < t->columns; i++) (void)snprintf(t->cells[t->rows][i], CELL, "%s", cells[i]);
     t->rows++;
@@ -276,7 +288,7 @@ static void print_spaces(size_t count)
 
 static void print_table(table *t)
 {
-    size_t widths[COLUMNS_MAX] = {0}, width;
+    size_t widths[COLUMNS_MAX] = {0}, width, pending;
     uint32_t row, i;
     for (row = 0; row < t->rows; row++) {
         for (i = 0; i < t->columns; i++) {
@@ -285,12 +297,16 @@ static void print_table(table *t)
         }
     }
     for (row = 0; row < t->rows; row++) {
-        for (i = 0; i < t->columns; i++) {
+        for (pending = 0, i = 0; i < t->columns; i++) { /* spaces wait for what comes behind them: none end a line */
             width = widths[i] - width_of(t->cells[row][i]);
-            if (i != 0) print_spaces(2);
-            if (t->right >> i & 1u) print_spaces(width);
+            if (t->right >> i & 1u) pending += width;
+            if (t->cells[row][i][0] != 0) {
+                print_spaces(pending);
+                pending = 0;
+            }
             (void)fputs(t->cells[row][i], stdout);
-            if ((t->right >> i & 1u) == 0 && i + 1 < t->columns) print_spaces(width);
+            if ((t->right >> i & 1u) == 0) pending += width;
+            pending += 2;
         }
         (void)putchar('\n');
     }
@@ -579,10 +595,12 @@ static void describe_waits(const pagent_view *view, const pagent_info *info, cha
         pagent_effect effect;
         if (pagent_view_effect(view, i, &effect) != PAGENT_OK) break;
         (void)escape(name, sizeof name, effect.name, strlen(effect.name));
-        made += (size_t)snprintf(to + made, CELL - made, "%s%s %s", made != 0 ? ", " : "", effect_name(effect.kind), name);
+        made +=
+            (size_t)snprintf(to + made, CELL - made, "%s%s %s", made != 0 ? ", " : "", effect_name(effect.kind), name);
     }
     if (i < info->effect_count) (void)snprintf(to + made, CELL - made, ", %u more", (unsigned)(info->effect_count - i));
-    if (info->effect_count == 0 && info->status == PAGENT_PARKED) (void)escape(to, CELL, info->error_text, strlen(info->error_text));
+    if (info->effect_count == 0 && info->status == PAGENT_PARKED)
+        (void)escape(to, CELL, info->error_text, strlen(info->error_text));
 }
 
 static void json_effect(const pagent_effect *effect)
@@ -697,7 +715,8 @@ static void list_one(program *p, const found *item, table *t)
 
 static int verb_list(program *p)
 {
-    static const char *const titles[COLUMNS_MAX] = {"AGENT", "STATUS", "STATE", "VERSION", "LAST STEP", "NEXT", "WAITS FOR"};
+    static const char *const titles[COLUMNS_MAX] = {"AGENT",     "STATUS", "STATE",    "VERSION",
+                                                    "LAST STEP", "NEXT",   "WAITS FOR"};
     table t = {0};
     found_list list;
     size_t i;
@@ -751,7 +770,8 @@ static void print_dump(const program *p, pagent_bytes data)
             else (void)fputs("   ", stdout);
         }
         (void)putchar(' ');
-        for (i = at; i < at + 16 && i < data.size; i++) (void)putchar(bytes[i] >= 0x20 && bytes[i] < 0x7F ? bytes[i] : '.');
+        for (i = at; i < at + 16 && i < data.size; i++)
+            (void)putchar(bytes[i] >= 0x20 && bytes[i] < 0x7F ? bytes[i] : '.');
         (void)putchar('\n');
     }
     if (end < data.size) (void)printf("  ... %u more bytes: --full shows them\n", (unsigned)(data.size - end));
@@ -767,9 +787,9 @@ static void show_effects(const program *p, const pagent_view *view, const pagent
         if (pagent_view_effect(view, i, &effect) != PAGENT_OK) return;
         format_time(due, effect.due_ms);
         (void)escape(name, sizeof name, effect.name, strlen(effect.name));
-        (void)snprintf(before, sizeof before, "  %" PRIu64 ".%u  %s %s, %s%s%s  ", effect.id.version, (unsigned)effect.id.index,
-                       effect_name(effect.kind), name, phase_name(effect.phase), due[0] != '-' ? ", next " : "",
-                       due[0] != '-' ? due : "");
+        (void)snprintf(before, sizeof before, "  %" PRIu64 ".%u  %s %s, %s%s%s  ", effect.id.version,
+                       (unsigned)effect.id.index, effect_name(effect.kind), name, phase_name(effect.phase),
+                       due[0] != '-' ? ", next " : "", due[0] != '-' ? due : "");
         print_data(p, before, effect.payload);
         if (effect.kind == PAGENT_EFFECT_CALL) {
             (void)printf("        attempt %u, key %s\n", (unsigned)effect.attempt, effect.key);
@@ -877,6 +897,7 @@ static int verb_show(program *p)
 typedef struct place { /* where a block was found; file NULL: not asked */
     const char *file;
     uint64_t offset;
+    int width; /* of the column of names */
 } place;
 
 static void json_block(const char *agent, uint64_t stream, const place *where, const pagent_block_info *block)
@@ -914,8 +935,10 @@ static const char *or_empty(const char *text)
 
 static void print_counts(const pagent_block_info *block)
 {
-    if (block->effects_issued != 0) (void)printf("  +%u effect%s", (unsigned)block->effects_issued, block->effects_issued == 1 ? "" : "s");
-    if (block->effects_settled != 0) (void)printf("  -%u effect%s", (unsigned)block->effects_settled, block->effects_settled == 1 ? "" : "s");
+    if (block->effects_issued != 0)
+        (void)printf("  +%u effect%s", (unsigned)block->effects_issued, block->effects_issued == 1 ? "" : "s");
+    if (block->effects_settled != 0)
+        (void)printf("  -%u effect%s", (unsigned)block->effects_settled, block->effects_settled == 1 ? "" : "s");
     if (block->transcript_entries != 0) (void)printf("  +%u to transcript", (unsigned)block->transcript_entries);
     if (block->context_changed != 0) (void)printf("  context %u bytes", (unsigned)block->context_changed);
     (void)printf("  [%u bytes]\n", (unsigned)block->block_size);
@@ -924,22 +947,29 @@ static void print_counts(const pagent_block_info *block)
 /* One line for what happened, a second for the event's data. */
 static void print_block(const program *p, const char *agent, const place *where, const pagent_block_info *block)
 {
-    char time[32], event[CELL], from[CELL], to[CELL], who[CELL];
+    char time[32], name[CELL], event[CELL], from[CELL], to[CELL], who[CELL];
     format_time(time, block->time_ms);
     (void)escape(event, sizeof event, or_empty(block->event), strlen(or_empty(block->event)));
     (void)escape(from, sizeof from, or_empty(block->from), strlen(or_empty(block->from)));
     (void)escape(to, sizeof to, or_empty(block->to), strlen(or_empty(block->to)));
     (void)escape(who, sizeof who, or_empty(block->who), strlen(or_empty(block->who)));
-    if (where->file != NULL) (void)printf("%s:%-9" PRIu64 " %s ", where->file, where->offset, agent);
-    (void)printf("%5" PRIu64 "  %-24s  %-8s  %s", block->version, time, block->type, event);
+    if (where->file != NULL) {
+        (void)escape(name, sizeof name, agent, strlen(agent));
+        (void)printf("%s:%-10" PRIu64 "  %s", where->file, where->offset, name);
+        print_spaces((size_t)where->width -
+                     (width_of(name) < (size_t)where->width ? width_of(name) : (size_t)where->width));
+    }
+    (void)printf("%5" PRIu64 "  %-24s  %-8s", block->version, time, block->type);
+    if (event[0] != 0 && strcmp(event, block->type) != 0) (void)printf("  %s", event);
     if (who[0] != 0) (void)printf(" by %s", who);
     if (or_empty(block->outcome)[0] != 0) (void)printf(" (%s)", block->outcome);
-    if (to[0] != 0 && strcmp(from, to) != 0) (void)printf("  %s -> %s", from, to);
+    if (to[0] != 0 && strcmp(from, to) != 0) (void)printf("  %s%s-> %s", from, from[0] != 0 ? " " : "", to);
     print_counts(block);
     if (block->data.size != 0) print_data(p, "       data ", block->data);
 }
 
-static void emit_block(program *p, const char *agent, uint64_t stream, const place *where, const pagent_block_info *block)
+static void emit_block(program *p, const char *agent, uint64_t stream, const place *where,
+                       const pagent_block_info *block)
 {
     if (p->json) json_block(agent, stream, where, block);
     else print_block(p, agent, where, block);
@@ -947,7 +977,7 @@ static void emit_block(program *p, const char *agent, uint64_t stream, const pla
 
 static int log_agent(program *p, const found *agent)
 {
-    static const place nowhere = {NULL, 0};
+    static const place nowhere = {NULL, 0, 0};
     pagent_view *view = NULL;
     pagent_block_info block;
     int result = pagent_open_view_stream(p->engine, agent->summary.stream, PAGENT_OLDEST, &view);
@@ -977,6 +1007,7 @@ typedef struct walk {
     size_t count, capacity;
     uint8_t *buffer;
     size_t buffer_size;
+    int width; /* of the longest name */
 } walk;
 
 static follower *follow(walk *w, uint64_t stream)
@@ -997,13 +1028,15 @@ static follower *follow(walk *w, uint64_t stream)
 
 static const char *type_name(uint32_t type)
 {
-    static const char *const names[] = {"?", "log", "claim", "create", "commit", "rollback", "snapshot", "moved", "tombstone", "index"};
+    static const char *const names[] = {"?",        "log",      "claim", "create",    "commit",
+                                        "rollback", "snapshot", "moved", "tombstone", "index"};
     if (type == PAI_SEAL) return "seal";
     return type < sizeof names / sizeof names[0] ? names[type] : "?";
 }
 
 /* The block as its agent's history knows it; 0 when that history does not contain it, as after a cut. */
-static int follow_block(walk *w, const pai_block *header, uint64_t link, char name[PAGENT_NAME_MAX + 1], pagent_block_info *block)
+static int follow_block(walk *w, const pai_block *header, uint64_t link, char name[PAGENT_NAME_MAX + 1],
+                        pagent_block_info *block)
 {
     follower *at = follow(w, header->stream);
     pagent_info info;
@@ -1031,6 +1064,7 @@ static void log_found(walk *w, const char *file, uint64_t offset, const pai_bloc
     place where;
     where.file = file;
     where.offset = offset;
+    where.width = w->width;
     memset(&block, 0, sizeof block);
     if (header->stream == 0 || !follow_block(w, header, pai_link(&w->crc, w->buffer), name, &block)) {
         memset(&block, 0, sizeof block);
@@ -1051,7 +1085,8 @@ static int read_fully(program *p, int file, void *buffer, size_t size, uint64_t 
 {
     size_t done = 0;
     while (done < size) {
-        int64_t count = p->dir.dev.pread(p->dir.dev.ctx, file, (uint8_t *)buffer + done, (uint32_t)(size - done), offset + done);
+        int64_t count =
+            p->dir.dev.pread(p->dir.dev.ctx, file, (uint8_t *)buffer + done, (uint32_t)(size - done), offset + done);
         if (count <= 0) return count < 0 ? (int)count : PAGENT_END;
         done += (size_t)count;
     }
@@ -1117,12 +1152,20 @@ static char (*list_files(program *p, size_t *count))[PAGENT_NAME_MAX + 1]
 static int log_files(program *p)
 {
     walk w = {0};
+    found_list list;
     size_t count, i;
     char(*names)[PAGENT_NAME_MAX + 1] = list_files(p, &count);
     w.p = p;
     w.buffer_size = PAI_HEADER;
     w.buffer = (uint8_t *)need_memory(malloc(w.buffer_size));
     pai_crc_init(&w.crc);
+    w.width = 1;
+    if (find_all(p, &list) == EXIT_GOOD) {
+        for (i = 0; i < list.count; i++) {
+            if (width_of(list.items[i].name) > (size_t)w.width) w.width = (int)width_of(list.items[i].name);
+        }
+        free(list.items);
+    }
     for (i = 0; i < count; i++) {
         int result = log_file(&w, names[i]);
         if (result != PAGENT_OK) (void)complain_of(p, result, names[i]);
@@ -1188,7 +1231,8 @@ static int finding_status(uint32_t damage)
     return damage == PAGENT_TORN || damage == PAGENT_DIRTY ? EXIT_REFUSED : EXIT_DAMAGED;
 }
 
-static void json_finding(const char *class_name, const char *agent, const char *file, const pagent_damage_report *report)
+static void json_finding(const char *class_name, const char *agent, const char *file,
+                         const pagent_damage_report *report)
 {
     json j = begin_json();
     json_text(&j, "class", class_name);
@@ -1215,8 +1259,8 @@ static void print_finding(program *p, const finding *item)
         return;
     }
     (void)escape(safe, sizeof safe, name, strlen(name));
-    (void)printf("%s  %s offset %" PRIu64 ", %" PRIu64 " bytes", damage_name(report->damage), item->file, report->offset,
-                 report->size);
+    (void)printf("%s  %s offset %" PRIu64 ", %" PRIu64 " bytes", damage_name(report->damage), item->file,
+                 report->offset, report->size);
     if (report->stream != 0) (void)printf(", agent %s", safe);
     if (report->version != 0) (void)printf(", version %" PRIu64, report->version);
     if (report->text[0] != 0) (void)printf(": %s", report->text);
@@ -1240,7 +1284,8 @@ static int verify_agent(program *p, const found *agent, uint64_t *blocks)
         result = pagent_view_next(view);
     }
     pagent_close_view(view);
-    if (result == PAGENT_END && version >= agent->summary.version) return EXIT_GOOD; /* its owner may have gone on since */
+    if (result == PAGENT_END && version >= agent->summary.version)
+        return EXIT_GOOD; /* its owner may have gone on since */
     if (result == PAGENT_END) result = PAGENT_E_LOST_TAIL;
     memset(&report, 0, sizeof report);
     report.damage = result == PAGENT_E_LOST_TAIL ? PAGENT_DAMAGE_LOST_TAIL : PAGENT_DAMAGE_CHAIN;
@@ -1270,7 +1315,8 @@ static void verify_histories(program *p)
     }
     if (!p->json) {
         static const char *const words[] = {"clean", "opening it repairs the above", "DAMAGED", "could not be read"};
-        (void)printf("%zu agent%s, %" PRIu64 " blocks: %s\n", list.count, list.count == 1 ? "" : "s", blocks, words[p->status]);
+        (void)printf("%zu agent%s, %" PRIu64 " blocks: %s\n", list.count, list.count == 1 ? "" : "s", blocks,
+                     words[p->status]);
     }
     free(list.items);
 }
@@ -1305,8 +1351,14 @@ static int verb_verify(program *p)
                  bytes of the blocks:8  the agent's name
 
     then the agent's blocks, oldest first, the oldest carrying a snapshot. Every block is bound to its offset and to the
-    file's own log id, and to its predecessor, so that one that is changed, cut off, left out or put elsewhere is found. */
-enum { TAG_EXPORT = 35, EXPORT_FORMAT = 1, EXPORT_MOVED = 1, EXPORT_FIXED = 48 };
+    file's own log id, and to its predecessor, so that one that is changed, cut off, left out or put elsewhere is
+    found. */
+enum {
+    TAG_EXPORT = 35,
+    EXPORT_FORMAT = 1,
+    EXPORT_MOVED = 1,
+    EXPORT_FIXED = 48
+};
 
 typedef struct export_head {
     uint32_t flags;
@@ -1339,7 +1391,8 @@ static uint32_t encode_export_head(const pai_crc *crc, const export_head *head, 
     return pai_block_size(&header);
 }
 
-static int decode_export_head(const pai_crc *crc, const uint8_t *bytes, size_t size, export_head *head, uint32_t *block_size)
+static int decode_export_head(const pai_crc *crc, const uint8_t *bytes, size_t size, export_head *head,
+                              uint32_t *block_size)
 {
     uint8_t payload[512 - PAI_HEADER];
     pai_block header;
@@ -1470,7 +1523,8 @@ static int write_export(program *p, output *out, const found *agent, export_head
     size = encode_export_head(&crc, head, block); /* holds the place: its size depends on the name only */
     if (put_output(p, out, block, size) != EXIT_GOOD) return p->status;
     if (export_blocks(p, out, &crc, head, agent->summary.stream) != EXIT_GOOD) return p->status;
-    if (encode_export_head(&crc, head, block) != size) return complain(p, EXIT_TROUBLE, "%s: the head changed its size", out->path);
+    if (encode_export_head(&crc, head, block) != size)
+        return complain(p, EXIT_TROUBLE, "%s: the head changed its size", out->path);
     if (fseek(out->file, 0, SEEK_SET) != 0) return complain(p, EXIT_TROUBLE, "%s: %s", out->temporary, strerror(errno));
     return put_output(p, out, block, size);
 }
@@ -1506,7 +1560,8 @@ static int request_here(program *p, const pagent_request *request)
         const char *text = pagent_error_text(p->engine);
         return complain(p, status_of(result), "%s: %s", request->agent, text[0] != 0 ? text : pagent_message(result));
     }
-    if (receipt.result == PAGENT_PENDING) return complain(p, EXIT_TROUBLE, "%s: the store did not answer in time", request->agent);
+    if (receipt.result == PAGENT_PENDING)
+        return complain(p, EXIT_TROUBLE, "%s: the store did not answer in time", request->agent);
     return receipt.result < 0 ? complain_of_receipt(p, request->agent, &receipt) : EXIT_GOOD;
 }
 
@@ -1529,8 +1584,10 @@ static int request_there(program *p, pagent_request *request)
     }
     request->id = NULL;
     if (result == PAGENT_PENDING) {
-        return complain(p, EXIT_TROUBLE, "%s: the store's owner has not answered yet. The request stays in its inbox; when it "
-                        "is done, export again without --move", request->agent);
+        return complain(p, EXIT_TROUBLE,
+                        "%s: the store's owner has not answered yet. The request stays in its inbox; when it "
+                        "is done, export again without --move",
+                        request->agent);
     }
     if (result != PAGENT_OK) return complain_of(p, result, p->store);
     return receipt.result < 0 ? complain_of_receipt(p, request->agent, &receipt) : EXIT_GOOD;
@@ -1584,8 +1641,9 @@ static int verb_export(program *p)
         json_name(&j, "moved");
         (void)printf("%s}\n", head.flags & EXPORT_MOVED ? "true" : "false");
     } else {
-        (void)printf("%s: %" PRIu64 " blocks to version %" PRIu64 " written to %s%s\n", head.name, head.count, head.last,
-                     p->arguments[1], head.flags & EXPORT_MOVED ? "; it goes on where that file is imported" : "");
+        (void)printf("%s: %" PRIu64 " blocks to version %" PRIu64 " written to %s%s\n", head.name, head.count,
+                     head.last, p->arguments[1],
+                     head.flags & EXPORT_MOVED ? "; it goes on where that file is imported" : "");
     }
     return p->status;
 }
@@ -1625,7 +1683,8 @@ static int bad_file(program *p, uint64_t offset, const char *what)
 static int unframe(program *p, const pai_crc *crc, const export_head *head, uint8_t *bytes, size_t size, size_t at)
 {
     uint64_t stream = pagent_stream_of(head->name), version = head->first, link = 0, count = 0;
-    if (head->count == 0 || size - at != head->bytes) return bad_file(p, size, "the file is cut off, or something was added");
+    if (head->count == 0 || size - at != head->bytes)
+        return bad_file(p, size, "the file is cut off, or something was added");
     for (; at < size; version++, count++) {
         pai_block block;
         uint32_t block_size;
@@ -1660,7 +1719,8 @@ static int bring_in(program *p, const export_head *head, const uint8_t *blocks, 
     if (result != PAGENT_OK) return p->status != EXIT_GOOD ? p->status : EXIT_TROUBLE;
     result = pagent_import_blocks(p->engine, blocks, size, p->as);
     if (result == PAGENT_E_EXISTS) {
-        return complain(p, EXIT_REFUSED, "%s: an agent of this name is in %s already; --as imports a fork under another name",
+        return complain(p, EXIT_REFUSED,
+                        "%s: an agent of this name is in %s already; --as imports a fork under another name",
                         p->as != NULL ? p->as : head->name, p->store);
     }
     if (result < 0) return complain_of(p, result, p->arguments[0]);
@@ -1685,12 +1745,16 @@ static int verb_import(program *p)
         return p->status;
     }
     result = decode_export_head(&crc, bytes, size, &head, &head_size);
-    if (result == PAGENT_E_FOREIGN) (void)complain(p, EXIT_DAMAGED, "%s: not a file that `pagentctl export` wrote", p->arguments[0]);
-    else if (result == PAGENT_E_NEWER) (void)complain(p, EXIT_DAMAGED, "%s: written by a newer pagentctl", p->arguments[0]);
+    if (result == PAGENT_E_FOREIGN)
+        (void)complain(p, EXIT_DAMAGED, "%s: not a file that `pagentctl export` wrote", p->arguments[0]);
+    else if (result == PAGENT_E_NEWER)
+        (void)complain(p, EXIT_DAMAGED, "%s: written by a newer pagentctl", p->arguments[0]);
     else if (result != PAGENT_OK) (void)bad_file(p, 0, "the file's head is damaged");
     else if ((head.flags & EXPORT_MOVED) == 0 && p->as == NULL) {
-        (void)complain(p, EXIT_REFUSED, "%s: a copy of %s, which was not moved out and may go on where it is: import it as a "
-                       "fork, with --as NAME", p->arguments[0], head.name);
+        (void)complain(p, EXIT_REFUSED,
+                       "%s: a copy of %s, which was not moved out and may go on where it is: import it as a "
+                       "fork, with --as NAME",
+                       p->arguments[0], head.name);
     } else if (unframe(p, &crc, &head, bytes, size, head_size) == EXIT_GOOD &&
                bring_in(p, &head, bytes + head_size, size - head_size) == EXIT_GOOD) {
         if (p->json) {
@@ -1766,7 +1830,8 @@ static int take_option(program *p, char **argv, int argc, int *at)
     else if ((value = option_value("--at", argv, argc, at)) != NULL) {
         if (!parse_number(value, &p->at) || p->at == 0) return wrong_usage("--at: '%s' is not a version", value);
     } else if ((value = option_value("--wait", argv, argc, at)) != NULL) {
-        if (!parse_number(value, &p->wait_ms) || p->wait_ms > 86400) return wrong_usage("--wait: '%s' is not a number of seconds", value);
+        if (!parse_number(value, &p->wait_ms) || p->wait_ms > 86400)
+            return wrong_usage("--wait: '%s' is not a number of seconds", value);
         p->wait_ms *= 1000;
     } else return wrong_usage("unknown option '%s', or its value is missing", argv[*at]);
     return EXIT_GOOD;
@@ -1831,12 +1896,14 @@ int main(int argc, char **argv)
     int i;
     memset(&p, 0, sizeof p);
     for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return fputs(usage, stdout) < 0 ? EXIT_TROUBLE : 0;
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return fputs(usage, stdout) < 0 ? EXIT_TROUBLE : 0;
         if (strcmp(argv[i], "--version") == 0) return puts("pagentctl " PAGENT_VERSION) < 0 ? EXIT_TROUBLE : 0;
     }
     verb = parse(&p, argc, argv);
     if (verb == NULL) return EXIT_TROUBLE;
     (void)run(&p, verb);
-    if (fflush(stdout) != 0 || ferror(stdout)) return complain(&p, EXIT_TROUBLE, "standard output: %s", strerror(errno));
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return complain(&p, EXIT_TROUBLE, "standard output: %s", strerror(errno));
     return p.status;
 }

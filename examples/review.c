@@ -547,26 +547,11 @@ static void review_draw_line(review_app *app)
     app->drawn_ms = now;
 }
 
-/* A document has changed its state: one plain line, or, on a terminal, only when a person would want to know. */
-static void review_on_trace(void *ctx, const pagent_trace *record)
+/* One plain line for each change of state; on a terminal only for those that a person would want to know of. */
+static void review_print_change(review_app *app, const pagent_trace *record)
 {
-    review_app *app = (review_app *)(void *)((char *)ctx - offsetof(review_app, host));
-    const char *agent = record->agent != NULL ? record->agent : "?";
-    if (record->kind == PAGENT_TRACE_RETRY || record->kind == PAGENT_TRACE_PARKED ||
-        record->kind == PAGENT_TRACE_ERROR) {
-        review_clear_line(app);
-        (void)review_say_error(0, "%s: %s: %s", agent,
-                               record->kind == PAGENT_TRACE_RETRY    ? "failed, will be tried again"
-                               : record->kind == PAGENT_TRACE_PARKED ? "parked"
-                                                                     : "error",
-                               pagent_message(record->code));
-        return;
-    }
-    if (record->kind != PAGENT_TRACE_COMMIT || record->from == NULL || record->to == NULL ||
-        strcmp(record->from, record->to) == 0)
-        return;
     if (app->options.json) {
-        review_print_member(1, "id", agent);
+        review_print_member(1, "id", record->agent);
         review_print_member(0, "from", record->from);
         review_print_member(0, "to", record->to);
         printf(",\"version\":%llu}\n", (unsigned long long)record->version);
@@ -574,7 +559,34 @@ static void review_on_trace(void *ctx, const pagent_trace *record)
     }
     if (app->terminal && (strcmp(record->to, "summarising") == 0 || strcmp(record->to, "publishing") == 0)) return;
     review_clear_line(app);
-    printf("%-40s %s -> %s\n", agent, record->from, record->to);
+    printf("%-40s %s -> %s\n", record->agent, record->from, record->to);
+}
+
+static void review_on_trace(void *ctx, const pagent_trace *record)
+{
+    review_app *app = (review_app *)((review_host *)ctx)->program;
+    const char *agent = record->agent != NULL ? record->agent : "the store";
+    switch (record->kind) {
+    case PAGENT_TRACE_COMMIT:
+        if (record->agent == NULL || record->from == NULL || record->to == NULL) return;
+        if (strcmp(record->from, record->to) == 0) return;
+        if (strcmp(record->to, "failed") == 0) app->failed++;
+        review_print_change(app, record);
+        return;
+    case PAGENT_TRACE_RETRY:
+        review_clear_line(app);
+        (void)review_say_error(0, "%s: %s failed (code %d) and will be tried again", agent,
+                               record->name != NULL ? record->name : "a call", (int)record->code);
+        return;
+    case PAGENT_TRACE_PARKED:
+    case PAGENT_TRACE_ERROR:
+        review_clear_line(app);
+        if (record->kind == PAGENT_TRACE_PARKED) app->failed++;
+        (void)review_say_error(0, "%s: %s%s", agent, record->kind == PAGENT_TRACE_PARKED ? "parked: " : "",
+                               pagent_message(record->code));
+        return;
+    default: return;
+    }
 }
 
 /* What pagent_run calls when there is nothing to do but to wait: a slice of work on calls, or a short sleep. */
@@ -626,7 +638,7 @@ static int review_sum_up(review_app *app)
         if (tally.parked != 0) printf("; %llu parked: review retry ID", (unsigned long long)tally.parked);
         printf("\n");
     }
-    return tally.in_state[REVIEW_FAILED] + tally.parked != 0 ? REVIEW_EXIT_REFUSED : REVIEW_EXIT_OK;
+    return app->failed != 0 ? REVIEW_EXIT_REFUSED : REVIEW_EXIT_OK;
 }
 
 /* The model server, if one is wanted. */
@@ -673,28 +685,53 @@ static void review_catch_signals(void)
     (void)sigaction(SIGTERM, &action, NULL);
 }
 
-static int review_run(review_app *app)
+/* Opens as the owner. A verb that has the lock for a moment is waited for; an owner that stays is not. */
+static int review_open_as_owner(review_app *app, char text[PAGENT_TEXT_SIZE])
+{
+    uint64_t until = review_clock(app) + 2000;
+    for (;;) {
+        int result = review_open(app, REVIEW_RUN, text);
+        if (result != PAGENT_E_LOCKED || review_clock(app) >= until || review_stop) return result;
+        review_sleep(20);
+    }
+}
+
+static void review_close_model(review_app *app)
+{
+#ifdef REVIEW_WITH_OPENAI
+    pagent_openai_close(app->host.openai);
+    app->host.openai = NULL;
+#endif
+    if (app->host.witness >= 0) (void)close(app->host.witness);
+    app->host.witness = -1;
+}
+
+/* The model and the witness are open. */
+static int review_own(review_app *app)
 {
     char text[PAGENT_TEXT_SIZE];
-    int result, code;
-    if ((code = review_open_model(app)) != 0 || (code = review_open_witness(app)) != 0) return code;
-    review_catch_signals();
-    app->terminal = isatty(STDOUT_FILENO) && !app->options.json;
-    result = review_open(app, REVIEW_RUN, text);
+    int result = review_open_as_owner(app, text), code;
     if (result == PAGENT_E_LOCKED) {
         return review_say_error(REVIEW_EXIT_STORAGE, "another process already runs the documents of %s",
                                 app->options.store);
     }
     if (result != PAGENT_OK) return review_say_storage(app, result, text);
     result = pagent_run(app->engine, review_wait, app);
-    code = 0;
-    if (result < 0) code = review_say_storage(app, result, pagent_error_text(app->engine));
-    else code = review_sum_up(app);
+    code = result < 0 ? review_say_storage(app, result, pagent_error_text(app->engine)) : review_sum_up(app);
     result = review_close(app);
-    if (result < 0 && code == 0) code = review_say_storage(app, result, "");
-#ifdef REVIEW_WITH_OPENAI
-    pagent_openai_close(app->host.openai);
-#endif
+    return result < 0 && code == 0 ? review_say_storage(app, result, "") : code;
+}
+
+static int review_run(review_app *app)
+{
+    int code = review_open_model(app);
+    if (code == 0) code = review_open_witness(app);
+    if (code == 0) {
+        review_catch_signals();
+        app->terminal = isatty(STDOUT_FILENO) && !app->options.json;
+        code = review_own(app);
+    }
+    review_close_model(app);
     return code;
 }
 
@@ -1247,6 +1284,7 @@ int main(int argc, char **argv)
     app.fault.kill_at = app.options.kill_at;
     app.fault.seed = app.options.seed;
     review_host_init(&app.host, &app.lent, &app.fault);
+    app.host.program = &app;
     app.host.jobs_max = (uint32_t)app.options.jobs;
     app.host.out = app.options.out;
     review_machine(&app.machine, &app.desk);

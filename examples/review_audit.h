@@ -304,9 +304,11 @@ static void review_print_proof(const review_audit *audit, const char *witness)
            (unsigned long long)audit->published, (unsigned long long)(settled - audit->published - audit->other_ends));
     printf("  versions    %llu blocks, contiguous from 1 in every journal; %llu changes of owner\n",
            (unsigned long long)audit->blocks, (unsigned long long)(audit->owners - documents));
-    printf("  calls       %llu issued, %llu repeated, %s in flight when their process was killed\n",
-           (unsigned long long)audit->calls_issued, (unsigned long long)audit->repeated,
-           audit->repeats_odd == 0 ? "all of these" : "but NOT all of these");
+    printf("  calls       %llu issued, %llu repeated%s\n", (unsigned long long)audit->calls_issued,
+           (unsigned long long)audit->repeated,
+           audit->repeated == 0      ? ""
+           : audit->repeats_odd == 0 ? ", all of them in flight when their process was killed"
+                                     : ", some of them after a failure");
     if (witness != NULL) {
         printf("  witness     %llu calls were really begun; %llu times a report was found written already, by a "
                "process that "

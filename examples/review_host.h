@@ -210,6 +210,7 @@ typedef struct review_host {
     int witness;       /* file descriptor of --witness; -1: none */
     review_fault *fault;
     review_memory memory;
+    void *program; /* for the trace callback */
 #ifdef REVIEW_WITH_OPENAI
     pagent_openai *openai; /* NULL: the built-in reader */
 #endif
