@@ -1061,7 +1061,7 @@ static void pai_clear(void *to, size_t size)
 static int pai_equal(const void *left, const void *right, size_t size)
 {
     const uint8_t *l = (const uint8_t *)left, *r = (const uint8_t *)right;
-#if PAI_BUILTIN_MEMORY
+#if PAI_BUILTIN_MEMORY && __STDC_HOSTED__ /* WebAssembly's bulk memory copies and fills, but does not compare */
     return size == 0 || __builtin_memcmp(l, r, size) == 0;
 #else
     while (size-- != 0) {
@@ -1073,10 +1073,10 @@ static int pai_equal(const void *left, const void *right, size_t size)
 
 static size_t pai_length(const char *text)
 {
-    size_t length = 0;
+    const char *end = text;
     if (text == NULL) return 0;
-    while (text[length] != 0) length++;
-    return length;
+    while (*end != 0) end++;
+    return (size_t)(end - text);
 }
 
 static int pai_same_text(const char *left, const char *right)
@@ -1311,6 +1311,7 @@ static int pai_reserve(const pai_heap *heap, pai_buffer *buffer, size_t more)
 
 static int pai_append_bytes(const pai_heap *heap, pai_buffer *buffer, const void *data, size_t size)
 {
+    if (size == 0) return PAGENT_OK;
     if (pai_reserve(heap, buffer, size) != PAGENT_OK) return PAGENT_E_MEMORY;
     pai_copy(buffer->data + buffer->size, data, size);
     buffer->size += size;
@@ -1698,7 +1699,12 @@ typedef struct pai_effect {
     uint8_t released; /* enum pai_released; never journaled */
 } pai_effect;
 
-enum pai_released { PAI_UNRELEASED, PAI_RELEASED, PAI_ANSWERED }; /* begun by this engine; its answer is queued */
+enum pai_released {
+    PAI_UNRELEASED,
+    PAI_RELEASED, /* begun by this engine, which expects its answer */
+    PAI_ANSWERED, /* … which is queued */
+    PAI_AWAITED   /* CRASH_WAIT: begun by some engine; the answer may come in weeks, and to any */
+};
 enum pai_effect_flags { PAI_EFFECT_IRREVERSIBLE = 1, PAI_EFFECT_REPEATED = 2 };
 
 /*  EFFECT         version:8 index:4 kind:1 phase:1 name:2 attempt:4 flags:4 due:8 deadline:8 nonce:16 data…
@@ -1735,10 +1741,12 @@ static uint8_t *pai_mail_bytes(const pai_mail *mail)
     return (uint8_t *)(uintptr_t)(const void *)(mail + 1);
 }
 
-typedef struct pai_seen { /* RECEIPT: an id that was applied, and the block that holds it */
+typedef struct pai_seen { /* RECEIPT  id:8 version:8 : an id that was answered, and the block that holds the answer */
     uint64_t id;
-    uint64_t version;
+    uint64_t version; /* with pai_seen_refused when the answer was no */
 } pai_seen;
+
+static const uint64_t pai_seen_refused = UINT64_C(1) << 63;
 
 typedef struct pai_run { /* RUN  first:8 last:8 index:4 count:4 : transcript entries that stay in their own blocks */
     uint64_t first_version;
@@ -2135,6 +2143,7 @@ static int pai_apply_delta(pai_state *state, const pai_crc *crc, const pai_secti
     uint32_t count, i, check = 0;
     uint64_t inserted = 0;
     if (section->size < 8) return PAGENT_E_CORRUPT;
+    if (pai_reserve(state->heap, &state->context, 1) != PAGENT_OK) return PAGENT_E_MEMORY; /* so that it is not NULL */
     count = pai_get16(p + 4);
     if (count > (section->size - 8) / 12) return PAGENT_E_CORRUPT;
     from = p + 8 + 12 * count;
@@ -2614,7 +2623,11 @@ static int pai_add_transcript(const pai_heap *heap, pai_buffer *out, const pai_s
     return PAGENT_OK;
 }
 
-enum pai_full_flags { PAI_FULL_INLINE = 1, PAI_FULL_NO_EFFECTS = 2, PAI_FULL_NO_MAIL = 4, PAI_FULL_NO_SEEN = 8 };
+enum pai_full_flags {
+    PAI_FULL_INLINE = 1,  /* the whole transcript, no runs */
+    PAI_FULL_RESTORED = 2, /* of another version: no effects, no receipts, and a RESTORED of its own */
+    PAI_FULL_NO_MAIL = 4
+};
 
 /* Everything but SUMMARY and STEP: what makes a block "carry a snapshot". */
 static int pai_add_full(const pai_heap *heap, pai_buffer *out, const pai_state *state, uint32_t flags)
@@ -2629,14 +2642,15 @@ static int pai_add_full(const pai_heap *heap, pai_buffer *out, const pai_state *
         return PAGENT_E_MEMORY;
     }
     result = pai_add_transcript(heap, out, state, (flags & PAI_FULL_INLINE) != 0);
-    for (i = 0; i < state->effect_count && result == PAGENT_OK && !(flags & PAI_FULL_NO_EFFECTS); i++) {
+    for (i = 0; i < state->effect_count && result == PAGENT_OK && !(flags & PAI_FULL_RESTORED); i++) {
         result = pai_add_effect(heap, out, &state->effects[i]);
     }
     for (i = 0; i < state->mail_count && result == PAGENT_OK && !(flags & PAI_FULL_NO_MAIL); i++) {
         const pai_mail *mail = state->mails[i];
+        if ((flags & PAI_FULL_RESTORED) && mail->kind == PAGENT_EVENT_RESTORED) continue;
         result = pai_add_mail(heap, out, mail, pai_mail_bytes(mail), pai_mail_bytes(mail) + mail->who_size);
     }
-    for (i = 0; i < state->seen_count && result == PAGENT_OK && !(flags & PAI_FULL_NO_SEEN); i++) {
+    for (i = 0; i < state->seen_count && result == PAGENT_OK && !(flags & PAI_FULL_RESTORED); i++) {
         result = pai_add_receipt(heap, out, state->seen[i].id, state->seen[i].version);
     }
     if (result == PAGENT_OK && state->error != 0) result = pai_add_error(heap, out, state->error, state->error_text);
@@ -2746,16 +2760,17 @@ typedef struct pai_event_name { uint32_t kind, name; } pai_event_name;
 static int pai_parse_event(const pagent_machine *m, const char *text, pai_event_name *event)
 {
     size_t size = pai_length(text), dot = 0;
+    const char *last;
     uint32_t kind;
     event->name = PAI_NONE;
     while (dot < size && text[dot] != '.') dot++;
+    last = dot < size ? text + dot + 1 : NULL;
     for (kind = PAGENT_EVENT_START; kind < PAGENT_EVENT_CLAIM; kind++) {
         uint32_t table = pai_event_table(kind);
         const char *suffix = pai_event_suffix(kind);
         event->kind = kind;
         if (table == PAI_TABLES && pai_same_text(text, suffix)) return 1;
-        if (table == PAI_TABLES || table == PAI_SIGNALS || dot == size) continue;
-        if (!pai_same_text(text + dot + 1, suffix)) continue;
+        if (table == PAI_TABLES || table == PAI_SIGNALS || !pai_same_text(last, suffix)) continue;
         if (table == PAI_CALLS) event->name = pai_call_find(m, text, dot);
         if (table == PAI_APPROVALS) event->name = pai_list_find(m->approvals, text, dot);
         if (table == PAI_TIMERS) event->name = pai_list_find(m->timers, text, dot);
@@ -3474,6 +3489,7 @@ PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_
    memory is what its journal says, plus that commit; nothing outside hears of a block before the store said OK. */
 
 typedef struct pai_agent pai_agent;
+typedef struct pai_settling pai_settling;
 
 /* ---- operations of the store that may complete later ---- */
 
@@ -3495,7 +3511,7 @@ typedef struct pai_task { /* a request, an answer, a signal: copied, in one allo
     size_t size;
     uint64_t stream;
     uint64_t id;      /* hash of the sender's id; 0: none */
-    uint64_t message; /* hash of an inbox message's id: its receipt goes through the store */
+    pai_settling *settling; /* of an inbox message: its receipt goes through the store */
     pagent_request request;
     pagent_answer answer;
     pagent_effect_id effect; /* ANSWER: the call. SIGNAL, SIGNAL_DONE: the signal in its sender */
@@ -3645,6 +3661,7 @@ struct pagent_engine {
 
     pai_queue requests;
     uint32_t request_count;
+    uint64_t requests_ms; /* no memory: not before */
     uint32_t calls_running;
 
     pai_operation *operations;
@@ -3676,6 +3693,7 @@ struct pagent_engine {
     pai_flight flights[PAI_FLIGHT_MAX];
     uint32_t flight_count;
     uint8_t collect_busy, inbox_open;
+    pai_settling *unsettled;
 
     pagent_trim trim;
     pagent_io trim_io;
@@ -4027,25 +4045,38 @@ static void pai_queue_task(pagent_engine *e, pai_agent *agent, pai_task *task)
     pai_mark_ready(e, agent);
 }
 
-typedef struct pai_settling { /* a receipt on its way into the store */
+struct pai_settling { /* the receipt of an inbox message, on its way into the store */
+    pai_settling *next; /* of those that failed, and are tried again */
+    uint64_t retry_ms;
     pagent_settle request;
     pagent_io io;
     uint64_t stream;
     uint8_t bytes[192];
-} pai_settling;
+};
 
+static void pai_end_flight(pagent_engine *e, uint64_t message)
+{
+    uint32_t i;
+    for (i = 0; i < e->flight_count; i++) {
+        if (e->flights[i].message != message) continue;
+        e->flights[i] = e->flights[--e->flight_count];
+        return;
+    }
+}
+
+/* Until the receipt is there the message stays in flight, and its agent takes nothing else: the id must not slide out of
+   the window while the message may be found again. */
 static void pai_end_settling(pagent_engine *e, pai_settling *settling, int result)
 {
     pai_agent *agent = pai_find_agent(e, settling->stream);
-    uint32_t i;
-    if (result < 0) pai_trace(e, agent, PAGENT_TRACE_ERROR, result, "receipt");
-    for (i = 0; i < e->flight_count; i++) {
-        if (e->flights[i].message == settling->request.message) {
-            e->flights[i] = e->flights[--e->flight_count];
-            break;
-        }
+    if (result < 0) {
+        pai_trace(e, agent, PAGENT_TRACE_ERROR, result, "receipt");
+        settling->retry_ms = e->now + e->limits.retry_pause_ms;
+        settling->next = e->unsettled;
+        e->unsettled = settling;
+        return;
     }
-    pai_end_operation(e, settling->request.op);
+    pai_end_flight(e, settling->request.message);
     pai_free(&e->heap, settling, sizeof *settling);
     if (agent != NULL && agent->receipts_open != 0) {
         agent->receipts_open--;
@@ -4053,33 +4084,25 @@ static void pai_end_settling(pagent_engine *e, pai_settling *settling, int resul
     }
 }
 
-static void pai_drop_flight(pagent_engine *e, uint64_t message)
+static void pai_send_receipt(pagent_engine *e, pai_settling *settling)
 {
-    uint32_t i;
-    for (i = 0; i < e->flight_count; i++) {
-        if (e->flights[i].message == message) e->flights[i--] = e->flights[--e->flight_count];
+    int result = pai_begin_operation(e, PAI_OP_SETTLE, settling, &settling->request.op);
+    if (result == PAGENT_OK) {
+        result = e->store.settle(e->store.ctx, &settling->request, &settling->io);
+        if (result == PAGENT_PENDING) return;
+        pai_end_operation(e, settling->request.op);
     }
+    pai_end_settling(e, settling, result);
 }
 
-/* Tells the sender of an inbox message. If that fails, the message stays, and is found to be a duplicate next time. */
-static void pai_send_receipt(pagent_engine *e, const pai_task *task, const pagent_receipt *receipt)
+/* Tells the sender of an inbox message what came of it. */
+static void pai_answer_message(pagent_engine *e, pai_settling *settling, const pagent_receipt *receipt)
 {
-    pai_settling *settling = (pai_settling *)pai_allocate(&e->heap, sizeof *settling);
-    pai_agent *agent = pai_find_agent(e, task->stream);
-    int size, result;
-    if (settling == NULL || pai_begin_operation(e, PAI_OP_SETTLE, settling, &settling->request.op) != PAGENT_OK) {
-        pai_free(&e->heap, settling, sizeof *settling);
-        pai_drop_flight(e, task->message);
-        return;
-    }
-    size = pagent_encode_receipt(receipt, settling->bytes, sizeof settling->bytes);
-    settling->stream = task->stream;
-    settling->request.message = task->message;
+    pai_agent *agent = pai_find_agent(e, settling->stream);
     settling->request.receipt = settling->bytes;
-    settling->request.size = (uint32_t)size;
+    settling->request.size = (uint32_t)pagent_encode_receipt(receipt, settling->bytes, sizeof settling->bytes);
     if (agent != NULL) agent->receipts_open++;
-    result = e->store.settle(e->store.ctx, &settling->request, &settling->io);
-    if (result != PAGENT_PENDING) pai_end_settling(e, settling, result);
+    pai_send_receipt(e, settling);
 }
 
 static void pai_free_task(pagent_engine *e, pai_task *task)
@@ -4121,7 +4144,7 @@ static void pai_settle_task(pagent_engine *e, pai_task *task, int result, uint64
     t = pai_text_begin(receipt.text, PAGENT_TEXT_SIZE);
     if (result < 0) pai_text_add(&t, text != NULL ? text : pagent_message(result));
     if (task->receipt != NULL) pai_copy(task->receipt, &receipt, sizeof receipt);
-    if (task->message != 0) pai_send_receipt(e, task, &receipt);
+    if (task->settling != NULL) pai_answer_message(e, task->settling, &receipt);
     if (task->verb == PAI_VERB_SIGNAL) pai_post_signal_done(e, task, result);
     if (task->verb < PAI_VERB_ANSWER) e->request_count--;
     if (result < 0) {
@@ -4216,15 +4239,20 @@ static uint64_t pai_commit_epoch(const pai_agent *agent)
     return agent->claimed ? agent->state.epoch : agent->state.epoch + 1;
 }
 
+static int pai_check_block_size(const pagent_engine *e, const pai_commit *commit)
+{
+    size_t size = commit->buffer.size - commit->base + 192; /* what padding may add */
+    if (size > e->limits.block_size_max || size > PAI_PAYLOAD_MAX - 4096u) return PAGENT_E_LIMIT;
+    return e->store.block_size_max != 0 && size > e->store.block_size_max ? PAGENT_E_LIMIT : PAGENT_OK;
+}
+
 /* Pads, checksums and chains the block at commit->base, and takes over its header in the state. */
 static int pai_seal_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries)
 {
     pai_state *state = &commit->agent->state;
     pai_block header;
-    size_t size = commit->buffer.size - commit->base - PAI_HEADER;
-    uint32_t payload_size = (uint32_t)size;
-    if (size > e->limits.block_size_max || size > PAI_PAYLOAD_MAX - 4096u) return PAGENT_E_LIMIT;
-    if (e->store.block_size_max != 0 && size + 192 > e->store.block_size_max) return PAGENT_E_LIMIT;
+    uint32_t payload_size = (uint32_t)(commit->buffer.size - commit->base - PAI_HEADER);
+    if (pai_check_block_size(e, commit) != PAGENT_OK) return PAGENT_E_LIMIT;
     if (pai_reserve(&e->heap, &commit->buffer, 192) != PAGENT_OK) return PAGENT_E_MEMORY;
     pai_clear(&header, sizeof header);
     header.stream = state->stream;
@@ -4297,6 +4325,7 @@ static int pai_add_snapshot(pagent_engine *e, pai_commit *commit)
     int result = pai_begin_block(e, commit);
     if (!agent->claimed) pai_our_nonce(e, &agent->state, agent->state.nonce);
     if (result == PAGENT_OK) result = pai_add_full(&e->heap, &commit->buffer, &agent->state, inline_all);
+    if (result == PAGENT_OK) result = pai_check_block_size(e, commit); /* before the state is touched */
     if (result != PAGENT_OK) return result;
     pai_live(e, &how, 1);
     result = pai_apply_payload(&agent->state, commit->buffer.data + commit->base + PAI_HEADER,
@@ -4329,6 +4358,10 @@ static int pai_begin_commit(pagent_engine *e, pai_agent *agent, pai_commit **out
     *out = commit;
     if (commit == NULL) return PAGENT_E_MEMORY;
     if (pai_snapshot_is_due(e, agent)) result = pai_add_snapshot(e, commit);
+    if (result == PAGENT_E_LIMIT && agent->state.version - agent->state.snapshot_version < PAI_BASED_MAX - 2u) {
+        commit->buffer.size = 0; /* it does not fit in a block: go on from the older one */
+        result = PAGENT_OK;
+    }
     if (result == PAGENT_OK) result = pai_begin_block(e, commit);
     if (result == PAGENT_OK) result = pai_add_claim_if_new(e, commit);
     return result;
@@ -4350,7 +4383,10 @@ static void pai_call_off_all(pagent_engine *e, const pai_agent *agent)
     for (i = 0; i < agent->state.effect_count && e->host.call_cancel != NULL; i++) {
         const pai_effect *effect = &agent->state.effects[i];
         pagent_call_id id;
-        if (effect->kind != PAGENT_EFFECT_CALL || effect->released != PAI_RELEASED) continue;
+        if (effect->kind != PAGENT_EFFECT_CALL ||
+            (effect->released != PAI_RELEASED && effect->released != PAI_AWAITED)) {
+            continue;
+        }
         id.stream = agent->state.stream;
         id.version = effect->version;
         id.index = effect->index;
@@ -4368,6 +4404,11 @@ static void pai_break(pagent_engine *e, pai_agent *agent, int result)
     agent->phase = PAI_AGENT_BROKEN;
     agent->broken = result;
     while (agent->tasks.first != NULL) pai_settle_task(e, pai_pop_task(&agent->tasks), result, 0, NULL);
+}
+
+static uint64_t pai_later(const pagent_engine *e, uint32_t pause_ms)
+{
+    return e->now > PAGENT_FOREVER - pause_ms ? PAGENT_FOREVER : e->now + pause_ms;
 }
 
 static void pai_retry_later(pagent_engine *e, pai_agent *agent)
@@ -4433,6 +4474,18 @@ static int pai_queue_answer(pagent_engine *e, pai_agent *agent, const pagent_cal
     return PAGENT_OK;
 }
 
+static uint8_t pai_released_as(const pai_agent *agent, const pai_effect *effect)
+{
+    uint32_t policy = agent->machine->source->calls[effect->name].crash_policy;
+    return (uint8_t)(policy == PAGENT_CRASH_WAIT ? PAI_AWAITED : PAI_RELEASED);
+}
+
+/* Whether the host may be working on a call. */
+static int pai_is_under_way(const pai_effect *effect)
+{
+    return effect->kind == PAGENT_EFFECT_CALL && (effect->released == PAI_RELEASED || effect->released == PAI_AWAITED);
+}
+
 /* Hands a durable call to the host. An answer that comes at once is queued like any other. */
 static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effect)
 {
@@ -4455,8 +4508,8 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
     call.deadline_ms = effect->due_ms;
     call.flags = agent->machine->source->calls[effect->name].flags;
     call.repeated = effect->flags & PAI_EFFECT_REPEATED;
-    effect->released = PAI_RELEASED;
-    e->calls_running++;
+    effect->released = pai_released_as(agent, effect);
+    e->calls_running += effect->released == PAI_RELEASED;
     pai_trace(e, agent, PAGENT_TRACE_CALL, (int32_t)effect->attempt, call.name);
     result = e->host.call != NULL ? e->host.call(e->host.ctx, &call, &answer) : PAGENT_E_UNDECLARED;
     if (result == PAGENT_PENDING) return;
@@ -4465,7 +4518,7 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
         answer.outcome = PAGENT_FAILED;
         answer.code = result;
     }
-    e->calls_running--;
+    e->calls_running -= effect->released == PAI_RELEASED;
     effect->released = PAI_ANSWERED;
     if (pai_queue_answer(e, agent, &call.id, &answer) != PAGENT_OK) {
         effect->released = PAI_UNRELEASED; /* no memory for the answer: begin it once more, later, under the same key */
@@ -4491,7 +4544,7 @@ static void pai_deliver_signal(pagent_engine *e, pai_agent *agent, pai_effect *e
     receiver = pai_get_agent(e, pagent_stream_of(target));
     task = receiver != NULL ? pai_make_task(e, &request, PAI_VERB_SIGNAL, request.data) : NULL;
     if (task == NULL) {
-        pai_retry_later(e, agent);
+        effect->due_ms = pai_later(e, e->limits.retry_pause_ms);
         return;
     }
     effect->released = PAI_RELEASED;
@@ -4513,7 +4566,10 @@ static void pai_release(pagent_engine *e, pai_agent *agent)
         pai_effect *effect = &agent->state.effects[i];
         if (effect->released != PAI_UNRELEASED || effect->phase != PAGENT_PHASE_OPEN) continue;
         if (effect->kind == PAGENT_EFFECT_CALL && agent->claimed) pai_start_call(e, agent, effect);
-        if (effect->kind == PAGENT_EFFECT_SIGNAL) pai_deliver_signal(e, agent, effect);
+        if (effect->kind == PAGENT_EFFECT_SIGNAL && (effect->due_ms <= e->now || effect->due_ms == PAGENT_FOREVER)) {
+            effect->due_ms = PAGENT_FOREVER;
+            pai_deliver_signal(e, agent, effect);
+        }
     }
 }
 
@@ -4583,7 +4639,8 @@ static void pai_commit_durable(pagent_engine *e, pai_commit *commit)
     }
     if (e->failed == 0) e->text[0] = 0;
     if (commit->calls_off) pai_call_off(e, commit);
-    if (commit->drop_agent || commit->outcome == PAI_MOVED_OUT) pai_call_off_all(e, agent);
+    if (commit->outcome == PAI_MOVED_OUT) commit->drop_agent = 1;
+    if (commit->drop_agent) pai_call_off_all(e, agent);
     pai_settle_task(e, commit->task, commit->result, commit->request.first + commit->count - 1, NULL);
     if (commit->drop_agent) {
         pai_reset_agent(e, agent);
@@ -4996,7 +5053,7 @@ static int pai_outstanding(const pagent_step *step, const pagent_effect_id *id, 
 static int pai_stage_cancel(pagent_step *step, const pai_effect *effect)
 {
     uint32_t flags = 0;
-    if (effect->kind == PAGENT_EFFECT_CALL && effect->released == PAI_RELEASED) {
+    if (pai_is_under_way(effect)) {
         flags = PAI_CHANGE_CALL_OFF;
         step->commit->calls_off++;
     }
@@ -5216,6 +5273,7 @@ static int pai_run_event(pagent_step *step, uint32_t kind, uint32_t name)
 {
     int taken;
     if (kind == PAGENT_EVENT_START) {
+        step->leaf = PAI_NONE;
         taken = pai_enter_down_to(step, 0);
         if (taken >= 0) taken = pai_offer(step, kind, PAI_NONE);
         if (taken == 0) taken = 1;
@@ -5285,7 +5343,7 @@ static int pai_cancel_unhandled(pagent_engine *e, pai_commit *commit, uint32_t l
             i++;
             continue;
         }
-        if (effect->kind == PAGENT_EFFECT_CALL && effect->released == PAI_RELEASED) {
+        if (pai_is_under_way(effect)) {
             flags = PAI_CHANGE_CALL_OFF;
             commit->calls_off++;
         }
@@ -5356,11 +5414,9 @@ static int pai_add_fixed(pagent_step *step, const pai_incoming *in)
     pai_buffer *out = &step->commit->buffer;
     int result = PAGENT_OK;
     if (in->mail != NULL) result = pai_add_mail_done(&e->heap, out, in->mail->version, in->mail->index);
-    if (result == PAGENT_OK && in->id != 0) result = pai_add_receipt(&e->heap, out, in->id, step->version);
     if (result == PAGENT_OK && in->settles != NULL) {
         uint32_t flags = in->crossed ? PAI_CHANGE_CROSSED : 0;
-        if (in->settles->kind == PAGENT_EFFECT_CALL && in->code == PAGENT_E_TIMEOUT &&
-            in->settles->released == PAI_RELEASED) {
+        if (in->code == PAGENT_E_TIMEOUT && pai_is_under_way(in->settles)) {
             flags |= PAI_CHANGE_CALL_OFF;
             step->commit->calls_off++;
         }
@@ -5389,7 +5445,10 @@ static int pai_add_event(pagent_step *step, const pai_incoming *in)
 static int pai_add_deferred(pagent_step *step, const pai_incoming *in)
 {
     pai_mail mail;
-    if (step->agent->state.mail_count >= step->engine->limits.mailbox_max && in->mail == NULL) return PAGENT_E_LIMIT;
+    if (step->agent->state.mail_count >= step->engine->limits.mailbox_max && in->kind == PAGENT_EVENT_SIGNAL &&
+        in->mail == NULL) {
+        return PAGENT_E_LIMIT; /* the other kinds are bounded by effects_max */
+    }
     pai_clear(&mail, sizeof mail);
     mail.version = step->version;
     mail.index = 0;
@@ -5463,6 +5522,11 @@ static int pai_stage_step(pagent_step *step, const pai_incoming *in)
     }
     commit->outcome = (uint8_t)outcome;
     if (outcome == PAI_REFUSED) commit->result = PAGENT_E_REFUSED;
+    if (in->id != 0) {
+        result = pai_add_receipt(&e->heap, &commit->buffer, in->id,
+                                 step->version | (outcome == PAI_REFUSED ? pai_seen_refused : 0));
+        if (result != PAGENT_OK) return result;
+    }
     if (outcome == PAI_DEFERRED) commit->result = PAGENT_DEFERRED;
     status = pai_status_of(step->agent->machine, step->leaf);
     if (outcome == PAI_CANCELLED) status = PAGENT_CANCELLED;
@@ -5634,7 +5698,7 @@ static int pai_reader_fetch(pai_reader *reader, pai_buffer *buffer, uint32_t mod
             pai_end_operation(e, reader->request.op);
         }
         if (result != PAGENT_E_LIMIT) break;
-        if (reader->io.size <= buffer->capacity || reader->io.size > e->limits.block_size_max) return PAGENT_E_LIMIT;
+        if (reader->io.size <= buffer->capacity || reader->io.size > PAI_PAYLOAD_MAX + 4096u) return PAGENT_E_LIMIT;
         buffer->size = 0;
         if (pai_reserve(&e->heap, buffer, reader->io.size) != PAGENT_OK) return PAGENT_E_MEMORY;
     }
@@ -5664,6 +5728,8 @@ static int pai_reader_take(pai_reader *reader)
     int result = pai_check_block(e, &reader->blocks, reader->at, reader->stream, &header);
     int first = state->version == 0;
     if (result != PAGENT_OK) return result;
+    if (header.version == 0) return PAGENT_E_CORRUPT;
+    if (header.type > PAI_TOMBSTONE && !(header.type & PAI_SKIPPABLE)) return PAGENT_E_NEWER;
     if (first ? !(header.flags & PAI_CARRIES_SNAPSHOT)
               : header.version != state->version + 1 || header.previous != state->link || header.epoch < state->epoch) {
         return PAGENT_E_CORRUPT;
@@ -5756,6 +5822,10 @@ static int pai_reader_read_runs(pai_reader *reader)
     int result;
     for (; reader->run < state->run_count; reader->run++, reader->run_version = 0, reader->run_taken = 0) {
         const pai_run *run = &state->runs[reader->run];
+        if (run->last_version >= state->snapshot_version ||
+            (reader->run != 0 && run->first_version <= run[-1].last_version)) {
+            return PAGENT_E_CORRUPT;
+        }
         result = pai_reader_copy_inlined(reader, run->first_index);
         if (result != PAGENT_OK) return result;
         if (reader->offsets.size / 4 != run->first_index) return PAGENT_E_CORRUPT;
@@ -5853,6 +5923,41 @@ static const pai_machine *pai_machine_named(const pagent_engine *e, const char *
     return NULL;
 }
 
+static int pai_is_in_doubt(const pai_agent *agent, const pai_effect *effect)
+{
+    if (effect->kind != PAGENT_EFFECT_CALL || effect->phase != PAGENT_PHASE_OPEN) return 0;
+    return agent->machine->source->calls[effect->name].crash_policy != PAGENT_CRASH_WAIT;
+}
+
+static int pai_name_fits(const pai_names *names, uint32_t table, uint32_t name)
+{
+    return table == PAI_TABLES || name < names->count[table];
+}
+
+/* Checksums vouch for bytes, not for sense: every number that will index the machine's tables. */
+static int pai_fits_machine(const pai_state *state, const pai_machine *machine)
+{
+    uint32_t i;
+    if (state->leaf != PAI_NONE && (state->leaf >= machine->source->state_count ||
+                                    machine->places[state->leaf].initial != PAI_NONE)) {
+        return 0;
+    }
+    for (i = 0; i < state->effect_count; i++) {
+        const pai_effect *effect = &state->effects[i];
+        uint32_t table = effect->kind == PAGENT_EFFECT_CALL       ? PAI_CALLS
+                         : effect->kind == PAGENT_EFFECT_APPROVAL ? PAI_APPROVALS
+                         : effect->kind == PAGENT_EFFECT_TIMER    ? PAI_TIMERS
+                                                                  : PAI_SIGNALS;
+        if (!pai_name_fits(state->names, table, effect->name)) return 0;
+    }
+    for (i = 0; i < state->mail_count; i++) {
+        const pai_mail *mail = state->mails[i];
+        if (mail->kind == 0 || mail->kind >= PAGENT_EVENT_ALWAYS) return 0;
+        if (!pai_name_fits(state->names, pai_event_table(mail->kind), mail->name)) return 0;
+    }
+    return state->status >= PAGENT_RUNNING && state->status <= PAGENT_MOVED && state->moved_status < PAGENT_MOVED;
+}
+
 /* The state has been read: meet it. */
 static void pai_adopt(pagent_engine *e, pai_agent *agent)
 {
@@ -5860,7 +5965,6 @@ static void pai_adopt(pagent_engine *e, pai_agent *agent)
     pai_state *state = &agent->state;
     agent->exists = 1;
     agent->phase = PAI_AGENT_READY;
-    agent->machine = pai_find_machine(e, state->names);
     if (agent->machine != NULL && state->own_names != NULL) { /* names are shared where they are the same */
         pai_free_names(&e->heap, state->own_names);
         pai_free(&e->heap, state->own_names, sizeof *state->own_names);
@@ -5870,9 +5974,9 @@ static void pai_adopt(pagent_engine *e, pai_agent *agent)
     agent->claimed = (uint8_t)pai_is_ours(e, state);
     for (i = 0; i < state->effect_count; i++) {
         pai_effect *effect = &state->effects[i];
-        if (agent->claimed && !e->hold && effect->kind == PAGENT_EFFECT_CALL && effect->phase == PAGENT_PHASE_OPEN) {
-            effect->released = PAI_RELEASED;
-        }
+        if (effect->kind != PAGENT_EFFECT_CALL || effect->phase != PAGENT_PHASE_OPEN || agent->machine == NULL) continue;
+        if (state->status == PAGENT_MOVED) continue;
+        if (agent->claimed || !pai_is_in_doubt(agent, effect)) effect->released = pai_released_as(agent, effect);
     }
     e->calls_running += pai_count_running(state);
     pai_set_wake(e, agent, pai_wake_time(e, agent));
@@ -5896,6 +6000,8 @@ static int pai_load(pagent_engine *e, pai_agent *agent)
     result = pai_reader_load(agent->reader);
     if (result == PAGENT_PENDING) return 0;
     pai_drop_reader(e, agent);
+    agent->machine = result == PAGENT_OK ? pai_find_machine(e, agent->state.names) : NULL;
+    if (agent->machine != NULL && !pai_fits_machine(&agent->state, agent->machine)) result = PAGENT_E_CORRUPT;
     if (result == PAGENT_OK) {
         pai_adopt(e, agent);
         return 1;
@@ -5916,12 +6022,6 @@ static int pai_load(pagent_engine *e, pai_agent *agent)
 }
 
 /* ---- taking over calls of an earlier engine ---- */
-
-static int pai_is_in_doubt(const pai_agent *agent, const pai_effect *effect)
-{
-    if (effect->kind != PAGENT_EFFECT_CALL || effect->phase != PAGENT_PHASE_OPEN) return 0;
-    return agent->machine->source->calls[effect->name].crash_policy != PAGENT_CRASH_WAIT;
-}
 
 static int pai_needs_claim(const pagent_engine *e, const pai_agent *agent)
 {
@@ -5959,7 +6059,7 @@ static int pai_add_taken_over(pagent_engine *e, pai_commit *commit, const pai_ef
     const pai_agent *agent = commit->agent;
     const pagent_call_spec *spec = &agent->machine->source->calls[effect->name];
     uint64_t due = pai_attempt_due(spec, e->now, effect->deadline_ms);
-    if (effect->kind != PAGENT_EFFECT_CALL) return PAGENT_OK;
+    if (e->hold) return PAGENT_OK;
     if (effect->phase == PAGENT_PHASE_HELD) {
         return pai_add_change(&e->heap, &commit->buffer, effect, PAI_CHANGE_OPEN, 0, effect->attempt, due);
     }
@@ -5975,25 +6075,30 @@ static int pai_add_taken_over(pagent_engine *e, pai_commit *commit, const pai_ef
                           due);
 }
 
-/* The first commit of a new owner, when calls are under way: bumped attempts and doubts in one block, released after it. */
-static void pai_commit_claim(pagent_engine *e, pai_agent *agent)
+/* The first commit of a new owner, when calls are under way: bumped attempts and doubts in one block, released after it.
+   `task` is a MOVE_IN, or NULL. */
+static void pai_commit_claim(pagent_engine *e, pai_agent *agent, pai_task *task, uint32_t status)
 {
     pai_commit *commit = NULL;
     uint32_t i;
     int result = pai_begin_commit(e, agent, &commit);
+    if (result == PAGENT_OK && task != NULL && task->id != 0) {
+        result = pai_add_receipt(&e->heap, &commit->buffer, task->id, pai_next_version(commit));
+    }
     for (i = 0; i < agent->state.effect_count && result == PAGENT_OK; i++) {
         if (agent->state.effects[i].kind != PAGENT_EFFECT_CALL) continue;
         result = pai_add_taken_over(e, commit, &agent->state.effects[i], i);
     }
     if (result == PAGENT_OK) {
         commit->event_kind = PAGENT_EVENT_CLAIM;
-        commit->outcome = PAI_CLAIMED;
-        result = pai_end_commit(e, commit, PAI_CLAIM, agent->state.status, agent->state.leaf);
+        commit->outcome = (uint8_t)(task != NULL ? PAI_MOVED_IN : PAI_CLAIMED);
+        result = pai_end_commit(e, commit, PAI_CLAIM, status, agent->state.leaf);
     }
     if (result != PAGENT_OK) {
-        pai_abandon(e, agent, commit, NULL, result);
+        pai_abandon(e, agent, commit, task, result);
         return;
     }
+    commit->task = task;
     pai_submit_commit(e, commit);
 }
 
@@ -6319,7 +6424,7 @@ static void pai_take_cancel(pagent_engine *e, pai_agent *agent, pai_task *task)
 /* ---- rollback and fork: a block that holds another version's state ---- */
 
 /* The RESTORED event, first in the mailbox of a state that came from elsewhere. */
-static int pai_add_restored(pagent_engine *e, pai_commit *commit)
+static int pai_add_restored(pagent_engine *e, pai_commit *commit, int parked)
 {
     pai_mail mail;
     pai_clear(&mail, sizeof mail);
@@ -6327,6 +6432,7 @@ static int pai_add_restored(pagent_engine *e, pai_commit *commit)
     mail.index = 0;
     mail.kind = PAGENT_EVENT_RESTORED;
     mail.name = PAI_NONE;
+    mail.tried = (uint8_t)(parked != 0); /* until RETRY frees it */
     return pai_add_mail(&e->heap, &commit->buffer, &mail, NULL, NULL);
 }
 
@@ -6360,15 +6466,19 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
 {
     pagent_summary summary;
     pai_block header;
-    uint32_t flags = PAI_FULL_NO_EFFECTS | PAI_FULL_NO_SEEN, i, payload_size, status = pai_restored_status(past);
+    uint32_t flags = PAI_FULL_RESTORED, i, payload_size, status = pai_restored_status(past);
     uint8_t *step;
     int fork = type == PAI_CREATE, result;
     if (fork || e->limits.full_snapshots) flags |= PAI_FULL_INLINE;
     if (pai_ends(status)) flags |= PAI_FULL_NO_MAIL;
+    for (i = 0; i < past->mail_count && fork; i++) { /* 0 is RESTORED's; the parent's numbers will come again */
+        past->mails[i]->version = pai_next_version(commit);
+        past->mails[i]->index = i + 1;
+    }
     past->changed = pai_next_version(commit);
     pai_our_nonce(e, &agent->state, past->nonce);
     result = pai_begin_block(e, commit);
-    if (result == PAGENT_OK && !pai_ends(status) && status != PAGENT_PARKED) result = pai_add_restored(e, commit);
+    if (result == PAGENT_OK && !pai_ends(status)) result = pai_add_restored(e, commit, status == PAGENT_PARKED);
     if (result == PAGENT_OK) result = pai_add_full(&e->heap, &commit->buffer, past, flags);
     if (result == PAGENT_OK && !fork) result = pai_add_newer_mail(e, commit, &agent->state, past);
     for (i = 0; i < agent->state.seen_count && result == PAGENT_OK && !fork; i++) {
@@ -6549,8 +6659,11 @@ static void pai_take_status(pagent_engine *e, pai_agent *agent, pai_task *task)
         (void)pai_commit_plain(e, agent, task, PAI_MOVED, PAI_MOVED_OUT, PAGENT_MOVED, NULL, 0, 0, 0, 0);
     } else if (state->status != PAGENT_MOVED) {
         pai_refuse(e, agent, task, PAGENT_E_REFUSED, "the agent was not moved out");
-    } else {
+    } else if (agent->machine == NULL) {
         (void)pai_commit_plain(e, agent, task, PAI_CLAIM, PAI_MOVED_IN, state->moved_status, NULL, 0, 0, 0, 0);
+    } else {
+        agent->claimed = 0; /* even if it was this engine that let it go: its calls were called off */
+        pai_commit_claim(e, agent, task, state->moved_status);
     }
 }
 
@@ -6585,7 +6698,7 @@ static void pai_take_signal_done(pagent_engine *e, pai_agent *agent, pai_task *t
         code != PAGENT_E_UNDECLARED) { /* not the receiver's own word: not delivered, and may yet be */
         if (code == PAGENT_E_NO_SPACE || code == PAGENT_E_AGAIN || code == PAGENT_E_MEMORY || code == PAGENT_E_LIMIT) {
             effect->released = PAI_UNRELEASED;
-            pai_retry_later(e, agent);
+            effect->due_ms = pai_later(e, e->limits.retry_pause_ms);
         } /* else by the next engine */
         pai_free_task(e, task);
         return;
@@ -6609,7 +6722,8 @@ static int pai_check_task(pagent_engine *e, pai_agent *agent, pai_task *task)
     }
     if (!pai_same_text(task->request.agent, state->name)) return PAGENT_E_NOT_FOUND;
     if (seen != 0) {
-        pai_settle_task(e, task, PAGENT_DUPLICATE, seen, NULL);
+        pai_settle_task(e, task, seen & pai_seen_refused ? PAGENT_E_REFUSED : PAGENT_DUPLICATE, seen & ~pai_seen_refused,
+                        NULL);
         return PAGENT_DUPLICATE;
     }
     if (pai_version_conflicts(e, agent, task)) return PAGENT_DUPLICATE;
@@ -6690,7 +6804,7 @@ static void pai_turn(pagent_engine *e, pai_agent *agent)
     while (agent->phase == PAI_AGENT_READY || agent->phase == PAI_AGENT_PAST) {
         if (agent->phase == PAI_AGENT_READY && agent->exists) {
             if (pai_needs_claim(e, agent)) {
-                pai_commit_claim(e, agent);
+                pai_commit_claim(e, agent, NULL, agent->state.status);
                 break;
             }
             pai_release(e, agent);
@@ -6778,6 +6892,11 @@ static void pai_free_engine(pagent_engine *e)
     pai_free(&heap, e->machines, e->machine_count * sizeof e->machines[0]);
     pai_free(&heap, (void *)e->buckets, e->bucket_count * sizeof e->buckets[0]);
     pai_free(&heap, (void *)e->wake, e->wake_capacity * sizeof e->wake[0]);
+    while (e->unsettled != NULL) {
+        pai_settling *next = e->unsettled->next;
+        pai_free(&heap, e->unsettled, sizeof *next);
+        e->unsettled = next;
+    }
     while (e->free_tasks != NULL) {
         pai_task *next = e->free_tasks->next;
         pai_free(&heap, e->free_tasks, e->free_tasks->size);
@@ -6844,7 +6963,8 @@ PAGENT_API int pagent_open_engine(pagent_engine **engine, const pagent_config *c
 static void pai_close_task(pagent_engine *e, pai_task *task)
 {
     if (task == NULL) return;
-    task->message = 0;
+    pai_free(&e->heap, task->settling, sizeof *task->settling);
+    task->settling = NULL;
     if (task->verb == PAI_VERB_SIGNAL) task->verb = PAI_VERB_ANSWER;
     pai_settle_task(e, task, PAGENT_E_CLOSED, 0, NULL);
 }
@@ -6984,35 +7104,69 @@ static uint64_t pai_stream_of_request(const pagent_request *request)
 
 static int pai_check_request(const pagent_engine *e, const pagent_request *request);
 
+/* A message that cannot become a request: too big, damaged, or a newer program's. */
+static int pai_refuse_message(pagent_engine *e, int result)
+{
+    pai_settling *settling;
+    pagent_receipt receipt;
+    pai_text text;
+    uint32_t of_stream;
+    if (e->collect_io.stream == 0) return 0;
+    if (pai_in_flight(e, e->collect_io.stream, 0, &of_stream)) return 1;
+    settling = e->flight_count < PAI_FLIGHT_MAX ? (pai_settling *)pai_allocate(&e->heap, sizeof *settling) : NULL;
+    if (settling == NULL) return 0;
+    e->flights[e->flight_count].message = e->collect_io.stream;
+    e->flights[e->flight_count++].stream = 0;
+    settling->request.message = e->collect_io.stream;
+    pai_clear(&receipt, sizeof receipt);
+    receipt.result = result;
+    text = pai_text_begin(receipt.text, PAGENT_TEXT_SIZE);
+    pai_text_add(&text, pagent_message(result));
+    pai_answer_message(e, settling, &receipt);
+    return 1;
+}
+
 /* One message: into the queue, unless it is there already, or too many of its agent are. 0: stop collecting. */
 static int pai_take_message(pagent_engine *e)
 {
     pagent_request request;
-    uint64_t message, stream = 0;
+    uint64_t message = e->collect_io.stream, stream;
     uint32_t of_stream;
     pai_task *task;
     int result = pagent_decode_request(e->collected.data, e->collect_io.size, &request);
-    message = e->collect_io.stream;
     if (result == PAGENT_OK && (request.id == NULL || pai_hash_text(request.id) != message)) result = PAGENT_E_ARGUMENT;
     if (result == PAGENT_OK) result = pai_check_request(e, &request);
-    if (result == PAGENT_OK) stream = pai_stream_of_request(&request);
+    if (result != PAGENT_OK) return pai_refuse_message(e, result);
+    stream = pai_stream_of_request(&request);
     if (pai_in_flight(e, message, stream, &of_stream)) return 1;
-    if (e->flight_count == PAI_FLIGHT_MAX || of_stream >= (e->limits.dedupe_count + 1) / 2) return 0;
-    if (result != PAGENT_OK) pai_clear(&request, sizeof request);
+    if (of_stream >= (e->limits.dedupe_count + 1) / 2) return 1; /* its agent has enough for now: later */
+    if (e->flight_count == PAI_FLIGHT_MAX) return 0;
     task = pai_make_task(e, &request, request.verb, request.data);
     if (task == NULL) return 0;
+    task->settling = (pai_settling *)pai_allocate(&e->heap, sizeof *task->settling);
+    if (task->settling == NULL) {
+        pai_free_task(e, task);
+        return 0;
+    }
+    task->settling->request.message = message;
+    task->settling->stream = stream;
+    task->id = message;
+    task->stream = stream;
     e->flights[e->flight_count].message = message;
     e->flights[e->flight_count++].stream = stream;
     e->request_count++;
-    task->message = message;
-    task->id = message;
-    task->stream = stream;
-    if (result != PAGENT_OK) {
-        pai_settle_task(e, task, result, 0, NULL);
-        return 1;
-    }
     pai_push_task(&e->requests, task);
     return 1;
+}
+
+static int pai_take_collected(pagent_engine *e, int result)
+{
+    const pagent_io *io = &e->collect_io;
+    if (result == PAGENT_E_LIMIT && io->size > e->limits.payload_size_max + 1024u) {
+        return pai_refuse_message(e, PAGENT_E_LIMIT);
+    }
+    if (result != PAGENT_OK || io->size > e->collected.capacity) return 0;
+    return io->size != 0 ? pai_take_message(e) : pai_refuse_message(e, PAGENT_E_CORRUPT);
 }
 
 static void pai_collect_answer(pagent_engine *e, int result)
@@ -7024,15 +7178,32 @@ static void pai_collect_answer(pagent_engine *e, int result)
         if (pai_reserve(&e->heap, &e->collected, e->collect_io.size) == PAGENT_OK) return; /* again, with more room */
         result = PAGENT_E_MEMORY;
     }
-    if (result == PAGENT_OK && e->collect_io.size != 0 && e->collect_io.size <= e->collected.capacity &&
-        pai_take_message(e)) {
+    if (pai_take_collected(e, result)) {
         e->collect.cursor = e->collect_io.cursor;
         if (e->collect.cursor != 0) return;
+    } else if (result < 0) {
+        pai_trace(e, NULL, PAGENT_TRACE_ERROR, result, "inbox");
     }
-    if (result < 0) pai_trace(e, NULL, PAGENT_TRACE_ERROR, result, "inbox");
     e->collect.cursor = 0;
     e->inbox_open = 0;
     e->inbox_ms = pai_after(e->now, e->limits.inbox_interval_ms);
+}
+
+/* Receipts that the store would not take: the same once more. */
+static void pai_retry_receipts(pagent_engine *e)
+{
+    pai_settling *list = e->unsettled;
+    e->unsettled = NULL;
+    while (list != NULL) {
+        pai_settling *next = list->next;
+        if (list->retry_ms <= e->now || list->retry_ms > pai_later(e, e->limits.retry_pause_ms)) {
+            pai_send_receipt(e, list);
+        } else {
+            list->next = e->unsettled;
+            e->unsettled = list;
+        }
+        list = next;
+    }
 }
 
 static void pai_collect(pagent_engine *e)
@@ -7091,13 +7262,20 @@ static void pai_trim_answer(pagent_engine *e, int result)
     e->trim_receipt = NULL;
 }
 
+/* The agent that was asked for a snapshot has not written it yet. */
+static int pai_trim_waits(pagent_engine *e)
+{
+    const pai_agent *agent = e->trim_stream != 0 ? pai_find_agent(e, e->trim_stream) : NULL;
+    if (e->trim_busy) return 1;
+    return agent != NULL && (agent->tasks.first != NULL || agent->phase == PAI_AGENT_COMMITTING ||
+                             agent->phase == PAI_AGENT_LOADING || agent->phase == PAI_AGENT_PAST);
+}
+
 static void pai_trim(pagent_engine *e)
 {
     uint32_t round;
-    for (round = 0; round < 64 && e->trim_on && !e->trim_busy; round++) {
-        pai_agent *agent = e->trim_stream != 0 ? pai_find_agent(e, e->trim_stream) : NULL;
+    for (round = 0; round < 64 && e->trim_on && !pai_trim_waits(e); round++) {
         int result;
-        if (agent != NULL && (agent->tasks.first != NULL || agent->phase == PAI_AGENT_COMMITTING)) return;
         pai_clear(&e->trim_io, sizeof e->trim_io);
         if (pai_begin_operation(e, PAI_OP_TRIM, e, &e->trim.op) != PAGENT_OK) return;
         e->trim_busy = 1;
@@ -7124,13 +7302,22 @@ PAGENT_API int pagent_trim_store(pagent_engine *engine, pagent_receipt *receipt)
 
 /* ---- poll ---- */
 
+/* Requests that can be handed out now: what an earlier engine left comes first. */
+static int pai_has_requests(const pagent_engine *e)
+{
+    return e->requests.first != NULL && e->opened && e->requests_ms <= e->now;
+}
+
 static void pai_hand_out_requests(pagent_engine *e)
 {
     pai_task *task;
-    if (!e->opened) return; /* what an earlier engine left comes first */
+    if (!pai_has_requests(e)) return;
     while ((task = e->requests.first) != NULL) {
         pai_agent *agent = pai_get_agent(e, task->stream);
-        if (agent == NULL) return; /* no memory: later */
+        if (agent == NULL) { /* no memory: later */
+            e->requests_ms = pai_later(e, e->limits.retry_pause_ms);
+            return;
+        }
         (void)pai_pop_task(&e->requests);
         pai_queue_task(e, agent, task);
     }
@@ -7185,15 +7372,31 @@ static void pai_seal_when_idle(pagent_engine *e)
     pai_flush(e, 1);
 }
 
+/* A clock that was set back must not make anything wait until it has caught up: pauses end, deadlines are looked up. */
+static void pai_read_clock(pagent_engine *e)
+{
+    uint64_t before = e->now;
+    pai_agent *agent;
+    e->now = e->host.clock_ms(e->host.ctx);
+    if (e->now >= before) return;
+    for (agent = e->newest; agent != NULL; agent = agent->older) {
+        if (agent->retry_ms == 0) continue;
+        agent->retry_ms = 0;
+        pai_mark_ready(e, agent);
+    }
+    e->store_due_ms = e->inbox_ms = e->requests_ms = 0;
+}
+
 PAGENT_API int pagent_poll(pagent_engine *engine)
 {
     pagent_engine *e = engine;
     if (e->failed != 0) return e->failed;
     if (e->polling) return PAGENT_E_ARGUMENT; /* a callback must not call back in */
     e->polling = 1;
-    e->now = e->host.clock_ms(e->host.ctx);
+    pai_read_clock(e);
     if (!e->read_only) {
         pai_look_for_due(e);
+        if (e->unsettled != NULL) pai_retry_receipts(e);
         pai_collect(e);
         pai_hand_out_requests(e);
         if (e->trim_on) pai_trim(e);
@@ -7205,20 +7408,20 @@ PAGENT_API int pagent_poll(pagent_engine *engine)
     }
     e->polling = 0;
     if (e->failed != 0) return e->failed;
-    if (e->ready_first != NULL || (e->requests.first != NULL && e->opened) || (e->trim_on && !e->trim_busy)) {
-        return PAGENT_OK;
-    }
+    if (e->ready_first != NULL || pai_has_requests(e) || (e->trim_on && !pai_trim_waits(e))) return PAGENT_OK;
     return e->operations_busy != 0 ? PAGENT_PENDING : PAGENT_IDLE;
 }
 
 PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine)
 {
     const pagent_engine *e = engine;
-    uint64_t due = e->store_due_ms;
+    uint64_t due = e->list_busy ? PAGENT_FOREVER : e->store_due_ms;
     if (e->read_only) return PAGENT_FOREVER;
-    if (e->ready_first != NULL || (e->requests.first != NULL && e->opened)) return e->now;
+    if (e->ready_first != NULL || pai_has_requests(e)) return e->now;
+    if (e->requests.first != NULL && e->opened && e->requests_ms < due) due = e->requests_ms;
     if (e->wake_count != 0 && e->wake[0]->wake_ms < due) due = e->wake[0]->wake_ms;
-    if (e->store.collect != NULL && e->inbox_ms < due) due = e->inbox_ms;
+    if (e->store.collect != NULL && !e->collect_busy && e->inbox_ms < due) due = e->inbox_ms;
+    if (e->unsettled != NULL && e->unsettled->retry_ms < due) due = e->unsettled->retry_ms;
     if (!e->sealed && e->store.flush != NULL) {
         uint64_t seal = pai_after(e->last_commit_ms, e->limits.idle_seal_ms);
         if (seal < due) due = seal;
@@ -7303,7 +7506,7 @@ PAGENT_API int pagent_store_done(pagent_engine *engine, pagent_op op, int result
     if (io == NULL) io = &none;
     owner = operation->owner;
     kind = operation->kind;
-    if (kind != PAI_OP_SETTLE) pai_end_operation(e, op);
+    pai_end_operation(e, op);
     e->now = e->host.clock_ms(e->host.ctx);
     switch (kind) {
     case PAI_OP_APPEND: {
@@ -7802,10 +8005,10 @@ static int pai_memory_collect(void *ctx, const pagent_collect *request, pagent_i
     }
     if (found == NULL) return PAGENT_END;
     io->size = found->size;
-    if (found->size > request->capacity) return PAGENT_E_LIMIT;
-    pai_copy(request->buffer, found + 1, found->size);
     io->cursor = found->number;
     io->stream = found->message;
+    if (found->size > request->capacity) return PAGENT_E_LIMIT;
+    pai_copy(request->buffer, found + 1, found->size);
     return PAGENT_OK;
 }
 
@@ -12236,7 +12439,9 @@ PAGENT_API int pagent_view_ready(pagent_view *view)
 
 PAGENT_API int pagent_view_next(pagent_view *view)
 {
-    return view->opened ? pai_reader_next(view->reader) : PAGENT_E_ARGUMENT;
+    int result = view->opened ? pai_reader_next(view->reader) : pagent_view_ready(view);
+    if (result < 0) view->opened = 0; /* there is nothing sound left to show */
+    return result;
 }
 
 PAGENT_API void pagent_close_view(pagent_view *view)
@@ -12254,7 +12459,7 @@ PAGENT_API int pagent_view_info(const pagent_view *view, pagent_info *info)
 {
     const pai_state *state = &view->state;
     pagent_summary summary;
-    if (!view->opened) return PAGENT_PENDING;
+    if (!view->opened) return view->reader->result < 0 ? view->reader->result : PAGENT_PENDING;
     pai_clear(info, sizeof *info);
     pai_make_summary(state, &summary);
     pai_copy(info->name, state->name, pai_length(state->name));
@@ -12390,7 +12595,7 @@ PAGENT_API int pagent_view_effect(const pagent_view *view, uint32_t index, pagen
     pagent_view *v = (pagent_view *)(uintptr_t)(const void *)view;
     const pai_effect *from;
     uint32_t table;
-    if (index >= v->state.effect_count) return PAGENT_E_NOT_FOUND;
+    if (!v->opened || index >= v->state.effect_count) return PAGENT_E_NOT_FOUND;
     from = &v->state.effects[index];
     pai_clear(effect, sizeof *effect);
     table = from->kind == PAGENT_EFFECT_CALL       ? PAI_CALLS
@@ -12424,7 +12629,7 @@ PAGENT_API int pagent_view_effect(const pagent_view *view, uint32_t index, pagen
 
 PAGENT_API int pagent_view_entry(const pagent_view *view, uint32_t index, pagent_entry *entry)
 {
-    if (index >= pai_entry_count(&view->state)) return PAGENT_E_NOT_FOUND;
+    if (!view->opened || index >= pai_entry_count(&view->state)) return PAGENT_E_NOT_FOUND;
     pai_entry(&view->state, index, entry);
     return PAGENT_OK;
 }
@@ -12521,6 +12726,7 @@ static int pai_import_moved(pagent_engine *e, const uint8_t *blocks, size_t size
     pagent_append request;
     pai_state here;
     pai_reader *reader;
+    pai_agent *agent;
     pai_block header;
     size_t at = 0;
     int result;
@@ -12545,6 +12751,11 @@ static int pai_import_moved(pagent_engine *e, const uint8_t *blocks, size_t size
     }
     pai_close_reader(reader);
     pai_free_state(&here);
+    agent = pai_find_agent(e, state->stream);
+    if (result == PAGENT_OK && agent != NULL &&
+        (agent->phase == PAI_AGENT_COMMITTING || agent->phase == PAI_AGENT_PAST || agent->phase == PAI_AGENT_BROKEN)) {
+        result = PAGENT_E_AGAIN;
+    }
     if (result != PAGENT_OK) return result;
     request.stream = state->stream;
     request.first = pai_get64(blocks + at + 24);
@@ -12553,7 +12764,12 @@ static int pai_import_moved(pagent_engine *e, const uint8_t *blocks, size_t size
     request.size = (uint32_t)(size - at);
     request.count = count;
     pai_make_summary(state, &request.summary);
-    return pai_append_now(e, &request);
+    result = pai_append_now(e, &request);
+    if (agent != NULL) { /* what is in memory is from before */
+        pai_reset_agent(e, agent);
+        pai_mark_ready(e, agent);
+    }
+    return result;
 }
 
 static int pai_import_fork(pagent_engine *e, pai_state *state, const char *as)
