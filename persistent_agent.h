@@ -2207,7 +2207,9 @@ static int pai_apply_summary(pai_state *state, const pai_section *section)
     state->time_ms = pai_get64(section->data + 8);
     state->leaf = leaf;
     state->status = section->data[18];
-    if (state->status != PAGENT_PARKED && state->status != PAGENT_FAILED_STATUS) state->error = 0;
+    if (state->status != PAGENT_PARKED && state->status != PAGENT_FAILED_STATUS && state->status != PAGENT_MOVED) {
+        state->error = 0;
+    }
     return PAGENT_OK;
 }
 
@@ -3561,6 +3563,7 @@ typedef struct pai_commit {
     pai_buffer buffer; /* one block, or a snapshot and one */
     size_t base;       /* where the block being written begins */
     uint64_t expected;
+    uint64_t retry_ms; /* in doubt: asked again then */
     uint32_t count;
     uint32_t flags; /* of the append */
     uint32_t calls_off; /* calls of earlier attempts that end with it */
@@ -3570,7 +3573,7 @@ typedef struct pai_commit {
     uint8_t claims;
     uint8_t drop_agent; /* the block replaced the whole state: reload */
     uint8_t checking;   /* in doubt: being resolved by reading */
-    uint8_t doubt;      /* how often */
+    uint8_t doubt;      /* how often; not 0: never given up */
     uint16_t from;
     uint16_t name;
     pagent_append request;
@@ -3674,6 +3677,7 @@ struct pagent_engine {
     pai_commit *free_commits;
     pai_commit *staged, *staged_last;
     pai_commit *flushing;
+    pai_commit *doubtful;
     uint8_t flush_busy;
     uint8_t sealed;
     uint64_t last_commit_ms;
@@ -4376,6 +4380,36 @@ static int pai_ends(uint32_t status)
    that it can no longer handle, are added on the way. */
 static int pai_end_commit(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t status, uint32_t leaf);
 
+/* Settles a task with a trouble that is this engine's alone: an inbox message stays for the next owner. */
+static void pai_leave_task(pagent_engine *e, pai_task *task, int result)
+{
+    if (task != NULL && task->settling != NULL) {
+        pai_end_flight(e, task->settling->request.message);
+        pai_free(&e->heap, task->settling, sizeof *task->settling);
+        task->settling = NULL;
+    }
+    pai_settle_task(e, task, result, 0, NULL);
+}
+
+static int pai_is_trouble_of_ours(int result)
+{
+    return result == PAGENT_E_FENCED || result == PAGENT_E_STORAGE || result == PAGENT_E_MEMORY ||
+           result == PAGENT_E_IN_DOUBT || result > -1000 || result < -1999;
+}
+
+/* All that waits for an agent that cannot go on in this engine is told why. */
+static void pai_refuse_all(pagent_engine *e, pai_agent *agent)
+{
+    while (agent->tasks.first != NULL) {
+        pai_task *task = pai_pop_task(&agent->tasks);
+        if (pai_is_trouble_of_ours(agent->broken)) {
+            pai_leave_task(e, task, agent->broken);
+        } else {
+            pai_settle_task(e, task, agent->broken, 0, NULL);
+        }
+    }
+}
+
 /* Tells the host that no answer is wanted any more, to any call of the agent. */
 static void pai_call_off_all(pagent_engine *e, const pai_agent *agent)
 {
@@ -4403,7 +4437,7 @@ static void pai_break(pagent_engine *e, pai_agent *agent, int result)
     pai_reset_agent(e, agent);
     agent->phase = PAI_AGENT_BROKEN;
     agent->broken = result;
-    while (agent->tasks.first != NULL) pai_settle_task(e, pai_pop_task(&agent->tasks), result, 0, NULL);
+    pai_refuse_all(e, agent);
 }
 
 static uint64_t pai_later(const pagent_engine *e, uint32_t pause_ms)
@@ -4459,10 +4493,8 @@ static void pai_key(char key[PAGENT_KEY_SIZE], const pai_effect *effect)
     pai_text_number(&text, effect->index);
 }
 
-static int pai_queue_answer(pagent_engine *e, pai_agent *agent, const pagent_call_id *id, const pagent_answer *answer)
+static void pai_fill_answer(pai_task *task, const pagent_call_id *id, const pagent_answer *answer)
 {
-    pai_task *task = pai_make_task(e, NULL, PAI_VERB_ANSWER, answer->data);
-    if (task == NULL) return PAGENT_E_MEMORY;
     task->stream = id->stream;
     task->effect.version = id->version;
     task->effect.index = id->index;
@@ -4470,6 +4502,13 @@ static int pai_queue_answer(pagent_engine *e, pai_agent *agent, const pagent_cal
     task->answer.outcome = answer->outcome;
     task->answer.code = answer->code;
     task->answer.retry_after_ms = answer->retry_after_ms;
+}
+
+static int pai_queue_answer(pagent_engine *e, pai_agent *agent, const pagent_call_id *id, const pagent_answer *answer)
+{
+    pai_task *task = pai_make_task(e, NULL, PAI_VERB_ANSWER, answer->data);
+    if (task == NULL) return PAGENT_E_MEMORY;
+    pai_fill_answer(task, id, answer);
     pai_queue_task(e, agent, task);
     return PAGENT_OK;
 }
@@ -4492,9 +4531,15 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
     char key[PAGENT_KEY_SIZE];
     pagent_call call;
     pagent_answer answer;
+    pai_task *spare;
     int result;
     pai_clear(&call, sizeof call);
     pai_clear(&answer, sizeof answer);
+    spare = pai_make_task(e, NULL, PAI_VERB_ANSWER, answer.data); /* so that an answer that comes at once has a place */
+    if (spare == NULL) {
+        pai_retry_later(e, agent);
+        return;
+    }
     pai_key(key, effect);
     call.id.stream = agent->state.stream;
     call.id.version = effect->version;
@@ -4512,7 +4557,10 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
     e->calls_running += effect->released == PAI_RELEASED;
     pai_trace(e, agent, PAGENT_TRACE_CALL, (int32_t)effect->attempt, call.name);
     result = e->host.call != NULL ? e->host.call(e->host.ctx, &call, &answer) : PAGENT_E_UNDECLARED;
-    if (result == PAGENT_PENDING) return;
+    if (result == PAGENT_PENDING) {
+        pai_free_task(e, spare);
+        return;
+    }
     if (result != PAGENT_OK) {
         pai_clear(&answer, sizeof answer);
         answer.outcome = PAGENT_FAILED;
@@ -4520,10 +4568,19 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
     }
     e->calls_running -= effect->released == PAI_RELEASED;
     effect->released = PAI_ANSWERED;
-    if (pai_queue_answer(e, agent, &call.id, &answer) != PAGENT_OK) {
-        effect->released = PAI_UNRELEASED; /* no memory for the answer: begin it once more, later, under the same key */
-        pai_retry_later(e, agent);
+    if (pai_queue_answer(e, agent, &call.id, &answer) == PAGENT_OK) {
+        pai_free_task(e, spare);
+        return;
     }
+    answer.data.size = 0; /* no memory for an answer that was given: a failure; and in doubt when it must not be repeated */
+    answer.code = PAGENT_E_MEMORY;
+    answer.outcome = PAGENT_FAILED;
+    if (agent->machine->source->calls[effect->name].crash_policy != PAGENT_CRASH_REPEAT) {
+        answer.outcome = PAGENT_FAILED_FINAL;
+        answer.code = PAGENT_E_IN_DOUBT;
+    }
+    pai_fill_answer(spare, &call.id, &answer);
+    pai_queue_task(e, agent, spare);
 }
 
 static void pai_deliver_signal(pagent_engine *e, pai_agent *agent, pai_effect *effect)
@@ -4652,6 +4709,8 @@ static void pai_commit_durable(pagent_engine *e, pai_commit *commit)
     pai_give_commit(e, commit);
 }
 
+static int pai_is_passing(int result);
+static void pai_doubt_later(pagent_engine *e, pai_commit *commit);
 static void pai_resolve_doubt(pagent_engine *e, pai_commit *commit);
 static void pai_send_commit(pagent_engine *e, pai_commit *commit);
 
@@ -4659,14 +4718,18 @@ static void pai_commit_failed(pagent_engine *e, pai_commit *commit, int result)
 {
     pai_agent *agent = commit->agent;
     pai_task *task = commit->task;
-    if (result == PAGENT_E_CONFLICT && commit->doubt != 0) { /* the one in doubt may have landed late: look once more */
+    if (commit->doubt != 0 && pai_is_passing(result)) {
+        pai_doubt_later(e, commit);
+        return;
+    }
+    if (commit->doubt != 0 && result == PAGENT_E_CONFLICT) { /* the one in doubt may have landed late: look once more */
         pai_resolve_doubt(e, commit);
         return;
     }
     if (result == PAGENT_E_FENCED || (result == PAGENT_E_CONFLICT && agent->claimed)) {
         pai_give_commit(e, commit);
         pai_break(e, agent, PAGENT_E_FENCED);
-        pai_settle_task(e, task, PAGENT_E_FENCED, 0, NULL);
+        pai_leave_task(e, task, PAGENT_E_FENCED);
         return;
     }
     if (result == PAGENT_E_CONFLICT || result == PAGENT_E_AGAIN || result == PAGENT_E_NO_SPACE ||
@@ -4735,32 +4798,44 @@ static void pai_submit_commit(pagent_engine *e, pai_commit *commit)
 
 /* ---- A4: what the store could not say is found out by reading ---- */
 
+static int pai_is_passing(int result)
+{
+    return result == PAGENT_E_AGAIN || result == PAGENT_E_NO_SPACE || result == PAGENT_E_MEMORY;
+}
+
+/* The question stays open: neither the bytes nor the event may be given up while they may stand in the journal. */
+static void pai_doubt_later(pagent_engine *e, pai_commit *commit)
+{
+    commit->retry_ms = pai_later(e, e->limits.retry_pause_ms);
+    commit->next = e->doubtful;
+    e->doubtful = commit;
+}
+
 static void pai_doubt_answer(pagent_engine *e, pai_commit *commit, int result, const pagent_io *io)
 {
-    const uint8_t *found = commit->check.buffer, *sent = commit->buffer.data;
-    size_t same = 0, size = commit->buffer.size;
-    if (result == PAGENT_OK && io->count != 0) {
-        same = io->size >= size && pai_equal(found, sent, size) ? 2u : 1u;
-    }
-    if (result == PAGENT_E_LIMIT) same = 1; /* a bigger block than ours stands there */
-    if ((result != PAGENT_OK && result != PAGENT_E_NOT_FOUND && same == 0) || ++commit->doubt > PAI_DOUBTS_MAX) {
-        pai_free(&e->heap, commit->check.buffer, commit->check.capacity);
-        (void)pai_fail_engine(e, result < 0 && result != PAGENT_E_IN_DOUBT ? result : PAGENT_E_STORAGE,
-                              "close the engine and open it again: ");
-        pai_settle_task(e, commit->task, e->failed, 0, e->text);
-        commit->agent->phase = PAI_AGENT_BROKEN;
-        commit->agent->broken = e->failed;
-        pai_give_commit(e, commit);
-        return;
-    }
+    size_t size = commit->buffer.size;
+    int stands = result == PAGENT_E_LIMIT || (result == PAGENT_OK && io->count != 0); /* LIMIT: a bigger block than ours */
+    int ours = result == PAGENT_OK && stands && io->size >= size &&
+               pai_equal(commit->check.buffer, commit->buffer.data, size);
     pai_free(&e->heap, commit->check.buffer, commit->check.capacity);
-    if (same == 2) {
+    commit->check.buffer = NULL;
+    if (pai_is_passing(result)) {
+        pai_doubt_later(e, commit);
+    } else if (ours) {
         pai_commit_durable(e, commit);
-    } else if (same == 1 || io->version > commit->expected) {
+    } else if (stands || (result == PAGENT_OK && io->version > commit->expected)) {
         commit->doubt = 0;
         pai_commit_failed(e, commit, PAGENT_E_CONFLICT);
-    } else {
+    } else if ((result == PAGENT_OK || result == PAGENT_E_NOT_FOUND) && commit->doubt < PAI_DOUBTS_MAX) {
+        commit->doubt++;
         pai_send_commit(e, commit); /* not there: the identical bytes once more */
+    } else {
+        (void)pai_fail_engine(e, result < 0 && result != PAGENT_E_IN_DOUBT ? result : PAGENT_E_STORAGE,
+                              "close the engine and open it again: ");
+        commit->agent->phase = PAI_AGENT_BROKEN;
+        commit->agent->broken = e->failed;
+        pai_leave_task(e, commit->task, PAGENT_E_IN_DOUBT);
+        pai_give_commit(e, commit);
     }
 }
 
@@ -4769,6 +4844,7 @@ static void pai_resolve_doubt(pagent_engine *e, pai_commit *commit)
     pagent_io io;
     int result;
     pai_clear(&io, sizeof io);
+    if (commit->doubt == 0) commit->doubt = 1;
     commit->check.stream = commit->request.stream;
     commit->check.mode = PAGENT_READ_FROM;
     commit->check.version = commit->request.first;
@@ -4783,6 +4859,22 @@ static void pai_resolve_doubt(pagent_engine *e, pai_commit *commit)
     if (result == PAGENT_PENDING) return;
     pai_end_operation(e, commit->check.op);
     pai_doubt_answer(e, commit, result, &io);
+}
+
+static void pai_retry_doubts(pagent_engine *e)
+{
+    pai_commit *list = e->doubtful;
+    e->doubtful = NULL;
+    while (list != NULL) {
+        pai_commit *next = list->next;
+        if (list->retry_ms <= e->now || list->retry_ms > pai_later(e, e->limits.retry_pause_ms)) {
+            pai_resolve_doubt(e, list);
+        } else {
+            list->next = e->doubtful;
+            e->doubtful = list;
+        }
+        list = next;
+    }
 }
 
 /* ---- group commit ---- */
@@ -4828,6 +4920,7 @@ struct pagent_step {
     pagent_event event;
     uint64_t version;
     size_t mark;     /* of the block: what the handlers staged begins here */
+    uint32_t mark_calls_off;
     uint32_t staged; /* effects so far: the next one's index */
     uint32_t effects; /* issued in this step and before: against the limit */
     uint16_t leaf;
@@ -5311,11 +5404,13 @@ static int pai_run_on_error(pagent_step *step)
         step->commit->buffer.size = step->mark;
         step->staged = 0;
         step->effects = step->agent->state.effect_count;
-        step->commit->calls_off = 0;
+        step->commit->calls_off = step->mark_calls_off;
         step->leaf = leaf;
         if (pai_restore_context(step) != PAGENT_OK) return PAGENT_E_MEMORY;
         if (target == PAI_NONE) return 0;
-        step->leaf = PAI_NONE;
+        do { /* out to what is around both, without exit handlers: they belong to what went wrong */
+            step->leaf = (uint16_t)pai_parent(machine, step->leaf);
+        } while (step->leaf != PAI_NONE && (step->leaf == target || !pai_is_inside(machine, target, step->leaf)));
         result = pai_enter_down_to(step, target);
         if (result >= 0) result = pai_run_always(step);
         if (result >= 0) result = pai_check_staged(step);
@@ -5354,13 +5449,13 @@ static int pai_cancel_unhandled(pagent_engine *e, pai_commit *commit, uint32_t l
     return PAGENT_OK;
 }
 
-static int pai_end_commit(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t status, uint32_t leaf)
+static int pai_end_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t status, uint32_t leaf)
 {
     pai_agent *agent = commit->agent;
     pai_state *state = &agent->state;
     pagent_summary summary;
     uint8_t *step = pai_step_fields(commit);
-    uint32_t running = pai_count_running(state), carries = type == PAI_CREATE ? PAI_CARRIES_SNAPSHOT : 0;
+    uint32_t carries = type == PAI_CREATE ? PAI_CARRIES_SNAPSHOT : 0;
     int result;
     step[0] = commit->event_kind;
     step[1] = commit->outcome;
@@ -5378,7 +5473,6 @@ static int pai_end_commit(pagent_engine *e, pai_commit *commit, uint32_t type, u
         result = pai_cancel_unhandled(e, commit, leaf, 0);
     }
     if (result != PAGENT_OK) return result;
-    e->calls_running -= running - pai_count_running(state);
     if (status == PAGENT_WAITING || status == PAGENT_RUNNING) {
         uint32_t i;
         state->status = PAGENT_WAITING;
@@ -5389,6 +5483,14 @@ static int pai_end_commit(pagent_engine *e, pai_commit *commit, uint32_t type, u
     pai_make_summary(state, &summary);
     pai_write_summary(commit, &summary);
     return pai_seal_block(e, commit, type, carries);
+}
+
+static int pai_end_commit(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t status, uint32_t leaf)
+{
+    uint32_t running = pai_count_running(&commit->agent->state);
+    int result = pai_end_block(e, commit, type, status, leaf);
+    e->calls_running -= running - pai_count_running(&commit->agent->state);
+    return result;
 }
 
 /* ---- one event ---- */
@@ -5514,6 +5616,7 @@ static int pai_stage_step(pagent_step *step, const pai_incoming *in)
     result = pai_append_bytes(&e->heap, &e->before, state->context.data, state->context.size);
     if (result != PAGENT_OK) return result;
     step->mark = commit->buffer.size;
+    step->mark_calls_off = commit->calls_off;
     outcome = pai_decide_outcome(step, in);
     if (outcome < 0) return outcome;
     if (outcome == PAI_DEFERRED && in->mail != NULL) {
@@ -5774,7 +5877,8 @@ static int pai_reader_read_blocks(pai_reader *reader)
         reader->head = reader->io.version;
         if (reader->blocks.size == 0) {
             if (state->version == 0) return PAGENT_E_NOT_FOUND;
-            return reader->until == 0 ? PAGENT_OK : PAGENT_E_LOST_TAIL;
+            if (state->version < reader->head) return PAGENT_E_LOST_TAIL;
+            return reader->until == 0 ? PAGENT_OK : PAGENT_E_NOT_FOUND;
         }
     }
 }
@@ -5975,8 +6079,9 @@ static void pai_adopt(pagent_engine *e, pai_agent *agent)
     for (i = 0; i < state->effect_count; i++) {
         pai_effect *effect = &state->effects[i];
         if (effect->kind != PAGENT_EFFECT_CALL || effect->phase != PAGENT_PHASE_OPEN || agent->machine == NULL) continue;
-        if (state->status == PAGENT_MOVED) continue;
-        if (agent->claimed || !pai_is_in_doubt(agent, effect)) effect->released = pai_released_as(agent, effect);
+        if (!pai_is_in_doubt(agent, effect) || (agent->claimed && state->status != PAGENT_MOVED)) {
+            effect->released = pai_released_as(agent, effect);
+        }
     }
     e->calls_running += pai_count_running(state);
     pai_set_wake(e, agent, pai_wake_time(e, agent));
@@ -6466,7 +6571,7 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
 {
     pagent_summary summary;
     pai_block header;
-    uint32_t flags = PAI_FULL_RESTORED, i, payload_size, status = pai_restored_status(past);
+    uint32_t flags = PAI_FULL_RESTORED, signals = 0, i, payload_size, status = pai_restored_status(past);
     uint8_t *step;
     int fork = type == PAI_CREATE, result;
     if (fork || e->limits.full_snapshots) flags |= PAI_FULL_INLINE;
@@ -6481,6 +6586,12 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     if (result == PAGENT_OK && !pai_ends(status)) result = pai_add_restored(e, commit, status == PAGENT_PARKED);
     if (result == PAGENT_OK) result = pai_add_full(&e->heap, &commit->buffer, past, flags);
     if (result == PAGENT_OK && !fork) result = pai_add_newer_mail(e, commit, &agent->state, past);
+    for (i = 0; i < agent->state.effect_count && result == PAGENT_OK && !fork; i++) { /* signals that were sent by then */
+        const pai_effect *effect = &agent->state.effects[i];
+        if (effect->kind != PAGENT_EFFECT_SIGNAL || effect->version > past->version) continue;
+        result = pai_add_effect(&e->heap, &commit->buffer, effect);
+        signals++;
+    }
     for (i = 0; i < agent->state.seen_count && result == PAGENT_OK && !fork; i++) {
         result = pai_add_receipt(&e->heap, &commit->buffer, agent->state.seen[i].id, agent->state.seen[i].version);
     }
@@ -6499,7 +6610,7 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     summary.time_ms = e->now;
     summary.state = past->leaf;
     summary.status = (uint8_t)(pai_ends(status) || status == PAGENT_PARKED ? status : (uint32_t)PAGENT_RUNNING);
-    summary.flags = pai_ends(status) || status == PAGENT_PARKED ? 0 : PAGENT_HAS_WORK;
+    summary.flags = (pai_ends(status) || status == PAGENT_PARKED) && signals == 0 ? 0 : PAGENT_HAS_WORK;
     if (!(flags & PAI_FULL_INLINE) && pai_entry_count(past) != 0) summary.flags |= PAGENT_HAS_RUNS;
     pai_write_summary(commit, &summary);
     if (commit->buffer.size - commit->base > e->limits.block_size_max) return PAGENT_E_LIMIT;
@@ -6780,7 +6891,7 @@ static int pai_take_task(pagent_engine *e, pai_agent *agent)
     case PAI_VERB_SIGNAL_DONE: pai_take_signal_done(e, agent, task); break;
     case PAI_VERB_SNAPSHOT:
         pai_free_task(e, task);
-        if (agent->exists) pai_force_snapshot(e, agent);
+        if (agent->exists && agent->state.status != PAGENT_MOVED) pai_force_snapshot(e, agent); /* it must be able to come back */
         break;
     default: pai_take_status(e, agent, task); break;
     }
@@ -6791,7 +6902,7 @@ static int pai_take_task(pagent_engine *e, pai_agent *agent)
 static void pai_turn(pagent_engine *e, pai_agent *agent)
 {
     if (agent->phase == PAI_AGENT_BROKEN) {
-        while (agent->tasks.first != NULL) pai_settle_task(e, pai_pop_task(&agent->tasks), agent->broken, 0, NULL);
+        pai_refuse_all(e, agent);
         return;
     }
     if (agent->retry_ms > e->now && agent->retry_ms <= pai_after(e->now, e->limits.retry_pause_ms)) {
@@ -7008,8 +7119,9 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
     }
     pai_drop_commits(e, e->staged, 1);
     pai_drop_commits(e, e->flushing, 1);
+    pai_drop_commits(e, e->doubtful, 1);
     pai_drop_commits(e, e->free_commits, 0);
-    e->staged = e->flushing = e->free_commits = NULL;
+    e->staged = e->flushing = e->doubtful = e->free_commits = NULL;
     pai_drop_tasks(e, &e->requests);
     while (e->newest != NULL) {
         pai_agent *agent = e->newest;
@@ -7132,6 +7244,7 @@ static int pai_take_message(pagent_engine *e)
     pagent_request request;
     uint64_t message = e->collect_io.stream, stream;
     uint32_t of_stream;
+    const pai_agent *agent;
     pai_task *task;
     int result = pagent_decode_request(e->collected.data, e->collect_io.size, &request);
     if (result == PAGENT_OK && (request.id == NULL || pai_hash_text(request.id) != message)) result = PAGENT_E_ARGUMENT;
@@ -7140,6 +7253,8 @@ static int pai_take_message(pagent_engine *e)
     stream = pai_stream_of_request(&request);
     if (pai_in_flight(e, message, stream, &of_stream)) return 1;
     if (of_stream >= (e->limits.dedupe_count + 1) / 2) return 1; /* its agent has enough for now: later */
+    agent = pai_find_agent(e, stream);
+    if (agent != NULL && agent->phase == PAI_AGENT_BROKEN && pai_is_trouble_of_ours(agent->broken)) return 1;
     if (e->flight_count == PAI_FLIGHT_MAX) return 0;
     task = pai_make_task(e, &request, request.verb, request.data);
     if (task == NULL) return 0;
@@ -7253,6 +7368,7 @@ static void pai_trim_answer(pagent_engine *e, int result)
     }
     if (result == PAGENT_OK && e->trim_io.stream != 0) result = PAGENT_E_AGAIN; /* that agent cannot write a snapshot */
     e->trim_on = 0;
+    e->trim_stream = 0;
     if (e->trim_receipt != NULL) {
         pai_text t = pai_text_begin(e->trim_receipt->text, PAGENT_TEXT_SIZE);
         if (result < 0) pai_text_add(&t, pagent_message(result));
@@ -7344,6 +7460,7 @@ static void pai_unload(pagent_engine *e)
         if (idle) {
             uint64_t due = pai_wake_time(e, agent);
             if (due < e->store_due_ms) e->store_due_ms = due;
+            if (due < e->list_due_ms) e->list_due_ms = due; /* a listing may be under way */
             pai_trace(e, agent, PAGENT_TRACE_UNLOAD, 0, NULL);
             pai_free_agent(e, agent);
         }
@@ -7397,6 +7514,7 @@ PAGENT_API int pagent_poll(pagent_engine *engine)
     if (!e->read_only) {
         pai_look_for_due(e);
         if (e->unsettled != NULL) pai_retry_receipts(e);
+        if (e->doubtful != NULL) pai_retry_doubts(e);
         pai_collect(e);
         pai_hand_out_requests(e);
         if (e->trim_on) pai_trim(e);
@@ -7416,12 +7534,19 @@ PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine)
 {
     const pagent_engine *e = engine;
     uint64_t due = e->list_busy ? PAGENT_FOREVER : e->store_due_ms;
+    const pai_settling *settling;
+    const pai_commit *commit;
     if (e->read_only) return PAGENT_FOREVER;
     if (e->ready_first != NULL || pai_has_requests(e)) return e->now;
     if (e->requests.first != NULL && e->opened && e->requests_ms < due) due = e->requests_ms;
     if (e->wake_count != 0 && e->wake[0]->wake_ms < due) due = e->wake[0]->wake_ms;
     if (e->store.collect != NULL && !e->collect_busy && e->inbox_ms < due) due = e->inbox_ms;
-    if (e->unsettled != NULL && e->unsettled->retry_ms < due) due = e->unsettled->retry_ms;
+    for (settling = e->unsettled; settling != NULL; settling = settling->next) {
+        if (settling->retry_ms < due) due = settling->retry_ms;
+    }
+    for (commit = e->doubtful; commit != NULL; commit = commit->next) {
+        if (commit->retry_ms < due) due = commit->retry_ms;
+    }
     if (!e->sealed && e->store.flush != NULL) {
         uint64_t seal = pai_after(e->last_commit_ms, e->limits.idle_seal_ms);
         if (seal < due) due = seal;
@@ -10015,7 +10140,8 @@ static int pai_use_log(pagent_files *files, pai_log *log)
     return pai_limit_open_logs(files, log);
 }
 
-/* A log per agent: opens each once to learn its head. Only logs that had to be repaired, or that are only read, stay. */
+/* A log per agent: opens each once to learn its head. Kept are logs that had to be repaired, that are only read, or that
+   hold no block yet (a crash came between the first segment and the first block). */
 static int pai_open_agent_log(pagent_files *files, uint64_t stream, uint32_t newest)
 {
     pai_log log, *kept;
@@ -10025,7 +10151,7 @@ static int pai_open_agent_log(pagent_files *files, uint64_t stream, uint32_t new
     pai_clear(&log, sizeof log);
     log.stream = stream;
     result = pai_open_log(files, &log, newest);
-    if (result == PAGENT_OK && (log.claimed || files->options.read_only)) {
+    if (result == PAGENT_OK && (log.claimed || files->options.read_only || pai_find_head(&files->table, stream) == NULL)) {
         result = pai_make_head(&files->heap, &files->table, stream, &head);
         if (result == PAGENT_OK) result = pai_add_log(files, stream, &kept, &index);
         if (result == PAGENT_OK) {
@@ -10568,6 +10694,7 @@ typedef struct pai_reading { /* a read under way */
     uint64_t version;
     uint32_t used;   /* bytes of the buffer */
     uint32_t count;
+    uint32_t oldest; /* from the oldest snapshot that is kept, whatever its version */
     uint32_t based;  /* the first block read must carry a snapshot or be the agent's first */
     uint32_t needed; /* bytes of the block that did not fit; 0: all did */
 } pai_reading;
@@ -10707,19 +10834,19 @@ static int pai_find_history(pagent_files *files, const pai_reading *reading)
         wanted.stream = reading->head.stream;
         wanted.version = 0;
         result = pai_segment_for_reading(files, log, pai_way_at(files, at)->number, &tail);
-        if (result == PAGENT_E_NOT_FOUND) return PAGENT_E_TRIMMED;
+        if (result == PAGENT_E_NOT_FOUND) return reading->oldest && at != 0 ? PAGENT_OK : PAGENT_E_TRIMMED;
         if (result != PAGENT_OK) return result;
         result = pai_read_log(files, log, tail);
         if (result == PAGENT_OK) result = pai_read_index(files, log, tail, pai_each_wanted, &wanted);
         if (result != PAGENT_OK) return result;
-        if (wanted.version < reading->version) {
+        if (wanted.version < reading->version || reading->oldest) { /* oldest: the last one that is found stays */
             files->cursor.stream = reading->head.stream;
             files->cursor.version = wanted.version + 1;
             files->cursor.offset = tail->index_end;
             files->cursor.at = at;
-            return PAGENT_OK;
+            if (wanted.version < reading->version) return PAGENT_OK;
         }
-        if (tail->before == 0) return PAGENT_E_TRIMMED;
+        if (tail->before == 0) return reading->oldest ? PAGENT_OK : PAGENT_E_TRIMMED;
         if ((at + 1u) * sizeof(pai_step_back) == files->way.size) {
             result = pai_push_way(files, tail->before, tail->before_cut);
         }
@@ -10757,7 +10884,13 @@ static int pai_walk_history(pagent_files *files, pai_reading *reading)
             continue;
         }
         if (bad != PAI_GOOD) return pai_read_damaged(files, reading, tail->number, cursor.offset, "the block is damaged");
-        if (header.stream == reading->head.stream && header.version >= wanted) {
+        if (reading->oldest && header.stream == reading->head.stream &&
+            (header.version == 1 || (header.flags & PAI_CARRIES_SNAPSHOT))) {
+            wanted = reading->version = header.version;
+            reading->oldest = 0;
+            seen = 0;
+        }
+        if (header.stream == reading->head.stream && header.version >= wanted && !reading->oldest) {
             if (header.version > wanted && reading->count == 0 && seen == 0) return PAGENT_E_TRIMMED;
             result = pai_read_block(files, reading, tail, cursor.offset);
             if (result != PAGENT_OK) return result;
@@ -10775,7 +10908,7 @@ static int pai_walk_history(pagent_files *files, pai_reading *reading)
 
 static int pai_read_history(pagent_files *files, pai_reading *reading)
 {
-    if (files->cursor.stream != reading->head.stream || files->cursor.version != reading->version) {
+    if (reading->oldest || files->cursor.stream != reading->head.stream || files->cursor.version != reading->version) {
         int result;
         files->cursor.stream = 0;
         result = pai_find_history(files, reading);
@@ -10860,6 +10993,8 @@ static int pai_files_read(void *ctx, const pagent_read *request, pagent_io *io)
     if (request->mode == PAGENT_READ_FROM && reading.version > reading.head.version) return PAGENT_OK;
     if (request->mode == PAGENT_READ_NEWEST || (request->mode == PAGENT_READ_BASE && reading.version >= chain_first)) {
         reading.version = chain_first;
+    } else if (request->mode == PAGENT_READ_BASE && request->version == 0) {
+        reading.oldest = 1;
     } else if (request->mode == PAGENT_READ_BASE) {
         result = pai_find_base(files, &reading, reading.version);
     }
@@ -11802,6 +11937,7 @@ static int pai_collect_letter(pagent_files *files, uint64_t id, const pagent_col
         size <= PAI_PAYLOAD_MAX) {
         if (size - PAI_FRAME > request->capacity) {
             io->size = (uint32_t)(size - PAI_FRAME);
+            io->stream = id;
             return PAGENT_E_LIMIT;
         }
         files->scratch.size = 0;
@@ -11834,8 +11970,7 @@ static int pai_files_collect(void *ctx, const pagent_collect *request, pagent_io
     count = files->inbox.size / sizeof(pai_letter);
     for (; at < count; at++) {
         result = pai_collect_letter(files, pai_letter_at(&files->inbox, at)->id, request, io);
-        if (result == PAGENT_E_LIMIT) io->cursor = at; /* again, with more room */
-        if (result == PAGENT_OK && at + 1 < count) io->cursor = at + 1;
+        if ((result == PAGENT_OK || result == PAGENT_E_LIMIT) && at + 1 < count) io->cursor = at + 1;
         if (result != PAGENT_E_NOT_FOUND && result != PAGENT_PENDING) return result;
     }
     return PAGENT_OK;
@@ -11867,11 +12002,10 @@ static int pai_files_settle(void *ctx, const pagent_settle *request, pagent_io *
 #include <time.h>
 #include <unistd.h>
 
-#if !defined(_POSIX_VERSION) || _POSIX_VERSION < 200809L
-#error "persistent_agent.h: no POSIX.1-2008 system; define PAGENT_NO_POSIX and give pagent_open_files a pagent_dir of yours"
-#endif
 #if defined(__GLIBC__) && (!defined(_POSIX_C_SOURCE) || _POSIX_C_SOURCE < 200809L)
 #error "persistent_agent.h: a system header came first and hides POSIX; include this before it, or -D_POSIX_C_SOURCE=200809L"
+#elif !defined(_POSIX_VERSION) || _POSIX_VERSION < 200809L
+#error "persistent_agent.h: no POSIX.1-2008 system; define PAGENT_NO_POSIX and give pagent_open_files a pagent_dir of yours"
 #endif
 
 #if defined(__linux__)
@@ -11946,12 +12080,23 @@ static int64_t pai_posix_pwrite(void *ctx, int file, const void *buffer, uint32_
     return done < 0 ? pai_posix_error(errno) : (int64_t)done;
 }
 
+/* Has the file still a name? Where the system can say so without looking at its times: asking for those makes Linux give
+   the next write a fresh time, and every write after a sync then costs half as much again. */
+static int pai_posix_is_linked(int descriptor)
+{
+#if defined(__linux__) && defined(STATX_NLINK)
+    struct statx found;
+    if (statx(descriptor, "", AT_EMPTY_PATH, STATX_NLINK, &found) == 0) return found.stx_nlink != 0;
+#endif
+    (void)descriptor;
+    return 1;
+}
+
 /* fdatasync; on macOS the drive's cache is flushed too. Also tells when the file was removed: then nothing was kept. */
 static int pai_posix_sync(void *ctx, int file)
 {
-    struct stat found;
     int done;
-    if (pai_posix_is_child((const pai_posix *)ctx)) return PAGENT_E_FENCED;
+    (void)ctx;
 #if defined(__APPLE__)
     do done = fcntl(file - 1, F_FULLFSYNC);
     while (done < 0 && errno == EINTR);
@@ -11960,9 +12105,7 @@ static int pai_posix_sync(void *ctx, int file)
     do done = fdatasync(file - 1);
     while (done < 0 && errno == EINTR);
 #endif
-    if (done < 0) return PAGENT_E_STORAGE;
-    if (fstat(file - 1, &found) != 0) return pai_posix_error(errno);
-    return found.st_nlink != 0 ? PAGENT_OK : PAGENT_E_FENCED;
+    return done < 0 ? PAGENT_E_STORAGE : pai_posix_is_linked(file - 1) ? PAGENT_OK : PAGENT_E_FENCED;
 }
 
 /* Zeros from `at` to `size`, where the system cannot reserve space by itself. */
@@ -12386,6 +12529,7 @@ struct pagent_view {
     pagent_engine *engine;
     pai_state state;
     pai_reader *reader;
+    pai_buffer plain; /* the payload of the present block, when it is stored whitened */
     int opened;
     char key[PAGENT_KEY_SIZE];
     char event[2 * 64 + 2];
@@ -12451,6 +12595,7 @@ PAGENT_API void pagent_close_view(pagent_view *view)
     e = view->engine;
     pai_close_reader(view->reader);
     pai_free_state(&view->state);
+    pai_free_buffer(&e->heap, &view->plain);
     e->views--;
     pai_free(&e->heap, view, sizeof *view);
 }
@@ -12557,7 +12702,7 @@ PAGENT_API int pagent_view_block(const pagent_view *view, pagent_block_info *inf
     if (!v->opened || v->reader->current >= v->reader->blocks.size) return PAGENT_E_NOT_FOUND;
     block = v->reader->blocks.data + v->reader->current;
     if (pai_decode_header(&e->crc, block, 0, &header) != PAGENT_OK) return PAGENT_E_CORRUPT;
-    payload = pai_plain_payload(&e->heap, block, &header, &e->scratch);
+    payload = pai_plain_payload(&e->heap, block, &header, &v->plain);
     if (payload == NULL) return PAGENT_E_MEMORY;
     info->version = header.version;
     info->epoch = header.epoch;
