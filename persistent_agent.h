@@ -1688,6 +1688,7 @@ typedef struct pai_effect {
     uint64_t due_ms;
     uint64_t deadline_ms;
     uint64_t nonce[2]; /* of the claim under which it was issued: half of its key */
+    uint64_t retry_ms; /* a signal that was turned away: not before; never journaled */
     uint8_t *data;
     uint32_t data_size;
     uint32_t index;
@@ -4410,17 +4411,16 @@ static void pai_refuse_all(pagent_engine *e, pai_agent *agent)
     }
 }
 
-/* Tells the host that no answer is wanted any more, to any call of the agent. */
-static void pai_call_off_all(pagent_engine *e, const pai_agent *agent)
+/* Tells the host that no answer is wanted here any more, to any call of the agent; what is awaited (CRASH_WAIT) goes on
+   when the agent does so elsewhere. */
+static void pai_call_off_all(pagent_engine *e, const pai_agent *agent, int awaited_too)
 {
     uint32_t i;
     for (i = 0; i < agent->state.effect_count && e->host.call_cancel != NULL; i++) {
         const pai_effect *effect = &agent->state.effects[i];
         pagent_call_id id;
-        if (effect->kind != PAGENT_EFFECT_CALL ||
-            (effect->released != PAI_RELEASED && effect->released != PAI_AWAITED)) {
-            continue;
-        }
+        if (effect->kind != PAGENT_EFFECT_CALL) continue;
+        if (effect->released != PAI_RELEASED && !(awaited_too && effect->released == PAI_AWAITED)) continue;
         id.stream = agent->state.stream;
         id.version = effect->version;
         id.index = effect->index;
@@ -4433,7 +4433,7 @@ static void pai_call_off_all(pagent_engine *e, const pai_agent *agent)
 static void pai_break(pagent_engine *e, pai_agent *agent, int result)
 {
     pai_trace(e, agent, PAGENT_TRACE_ERROR, result, "broken");
-    pai_call_off_all(e, agent);
+    pai_call_off_all(e, agent, 0);
     pai_reset_agent(e, agent);
     agent->phase = PAI_AGENT_BROKEN;
     agent->broken = result;
@@ -4601,7 +4601,7 @@ static void pai_deliver_signal(pagent_engine *e, pai_agent *agent, pai_effect *e
     receiver = pai_get_agent(e, pagent_stream_of(target));
     task = receiver != NULL ? pai_make_task(e, &request, PAI_VERB_SIGNAL, request.data) : NULL;
     if (task == NULL) {
-        effect->due_ms = pai_later(e, e->limits.retry_pause_ms);
+        effect->retry_ms = pai_later(e, e->limits.retry_pause_ms);
         return;
     }
     effect->released = PAI_RELEASED;
@@ -4623,10 +4623,7 @@ static void pai_release(pagent_engine *e, pai_agent *agent)
         pai_effect *effect = &agent->state.effects[i];
         if (effect->released != PAI_UNRELEASED || effect->phase != PAGENT_PHASE_OPEN) continue;
         if (effect->kind == PAGENT_EFFECT_CALL && agent->claimed) pai_start_call(e, agent, effect);
-        if (effect->kind == PAGENT_EFFECT_SIGNAL && (effect->due_ms <= e->now || effect->due_ms == PAGENT_FOREVER)) {
-            effect->due_ms = PAGENT_FOREVER;
-            pai_deliver_signal(e, agent, effect);
-        }
+        if (effect->kind == PAGENT_EFFECT_SIGNAL && effect->retry_ms <= e->now) pai_deliver_signal(e, agent, effect);
     }
 }
 
@@ -4659,10 +4656,17 @@ static uint64_t pai_wake_time(const pagent_engine *e, const pai_agent *agent)
     uint64_t due = PAGENT_FOREVER;
     uint32_t i;
     const pai_state *state = &agent->state;
-    if (agent->machine == NULL || state->status == PAGENT_PARKED || state->status == PAGENT_MOVED) return due;
+    if (agent->machine == NULL || state->status == PAGENT_MOVED) return due;
     for (i = 0; i < state->effect_count; i++) {
-        if (e->hold && state->effects[i].kind == PAGENT_EFFECT_CALL) continue;
-        if (state->effects[i].due_ms < due) due = state->effects[i].due_ms;
+        const pai_effect *effect = &state->effects[i];
+        uint64_t wanted = effect->due_ms;
+        if (effect->kind == PAGENT_EFFECT_SIGNAL) {
+            if (e->hold || effect->released != PAI_UNRELEASED) continue;
+            wanted = effect->retry_ms;
+        } else if (state->status == PAGENT_PARKED || (e->hold && effect->kind == PAGENT_EFFECT_CALL)) {
+            continue;
+        }
+        if (wanted < due) due = wanted;
     }
     return due;
 }
@@ -4697,7 +4701,7 @@ static void pai_commit_durable(pagent_engine *e, pai_commit *commit)
     if (e->failed == 0) e->text[0] = 0;
     if (commit->calls_off) pai_call_off(e, commit);
     if (commit->outcome == PAI_MOVED_OUT) commit->drop_agent = 1;
-    if (commit->drop_agent) pai_call_off_all(e, agent);
+    if (commit->drop_agent) pai_call_off_all(e, agent, commit->outcome != PAI_MOVED_OUT);
     pai_settle_task(e, commit->task, commit->result, commit->request.first + commit->count - 1, NULL);
     if (commit->drop_agent) {
         pai_reset_agent(e, agent);
@@ -6079,7 +6083,7 @@ static void pai_adopt(pagent_engine *e, pai_agent *agent)
     for (i = 0; i < state->effect_count; i++) {
         pai_effect *effect = &state->effects[i];
         if (effect->kind != PAGENT_EFFECT_CALL || effect->phase != PAGENT_PHASE_OPEN || agent->machine == NULL) continue;
-        if (!pai_is_in_doubt(agent, effect) || (agent->claimed && state->status != PAGENT_MOVED)) {
+        if (!pai_is_in_doubt(agent, effect) || (agent->claimed && !e->hold && state->status != PAGENT_MOVED)) {
             effect->released = pai_released_as(agent, effect);
         }
     }
@@ -6400,6 +6404,12 @@ static void pai_refuse(pagent_engine *e, pai_agent *agent, pai_task *task, int r
     pai_settle_task(e, task, result, agent != NULL ? agent->state.version : 0, text);
 }
 
+/* The same answer as the first time. */
+static void pai_settle_seen(pagent_engine *e, pai_task *task, uint64_t seen)
+{
+    pai_settle_task(e, task, seen & pai_seen_refused ? PAGENT_E_REFUSED : PAGENT_DUPLICATE, seen & ~pai_seen_refused, NULL);
+}
+
 static void pai_take_create(pagent_engine *e, pai_agent *agent, pai_task *task)
 {
     const pai_machine *machine = pai_machine_named(e, task->request.event);
@@ -6411,7 +6421,7 @@ static void pai_take_create(pagent_engine *e, pai_agent *agent, pai_task *task)
         if (!pai_same_text(state->name, task->request.agent)) {
             pai_refuse(e, agent, task, PAGENT_E_EXISTS, "another agent's name has the same hash: choose another name");
         } else if (seen != 0) {
-            pai_settle_task(e, task, PAGENT_DUPLICATE, seen, NULL);
+            pai_settle_seen(e, task, seen);
         } else {
             pai_refuse(e, agent, task, PAGENT_E_EXISTS, NULL);
         }
@@ -6728,7 +6738,7 @@ static void pai_take_fork(pagent_engine *e, pai_agent *agent, pai_task *task)
         if (agent->exists) {
             uint64_t seen = task->id != 0 ? pai_seen_version(&agent->state, task->id) : 0;
             if (seen != 0) {
-                pai_settle_task(e, task, PAGENT_DUPLICATE, seen, NULL);
+                pai_settle_seen(e, task, seen);
             } else {
                 pai_refuse(e, agent, task, PAGENT_E_EXISTS, NULL);
             }
@@ -6809,7 +6819,7 @@ static void pai_take_signal_done(pagent_engine *e, pai_agent *agent, pai_task *t
         code != PAGENT_E_UNDECLARED) { /* not the receiver's own word: not delivered, and may yet be */
         if (code == PAGENT_E_NO_SPACE || code == PAGENT_E_AGAIN || code == PAGENT_E_MEMORY || code == PAGENT_E_LIMIT) {
             effect->released = PAI_UNRELEASED;
-            effect->due_ms = pai_later(e, e->limits.retry_pause_ms);
+            effect->retry_ms = pai_later(e, e->limits.retry_pause_ms);
         } /* else by the next engine */
         pai_free_task(e, task);
         return;
@@ -6833,8 +6843,7 @@ static int pai_check_task(pagent_engine *e, pai_agent *agent, pai_task *task)
     }
     if (!pai_same_text(task->request.agent, state->name)) return PAGENT_E_NOT_FOUND;
     if (seen != 0) {
-        pai_settle_task(e, task, seen & pai_seen_refused ? PAGENT_E_REFUSED : PAGENT_DUPLICATE, seen & ~pai_seen_refused,
-                        NULL);
+        pai_settle_seen(e, task, seen);
         return PAGENT_DUPLICATE;
     }
     if (pai_version_conflicts(e, agent, task)) return PAGENT_DUPLICATE;
@@ -6851,8 +6860,12 @@ static void pai_force_snapshot(pagent_engine *e, pai_agent *agent)
     int result = PAGENT_E_MEMORY;
     agent->force_snapshot = 1;
     if (commit != NULL) result = pai_add_snapshot(e, commit);
+    agent->force_snapshot = 0;
+    if (result == PAGENT_E_LIMIT) { /* does not fit in a block: the agent stays as it is, and so do its old blocks */
+        pai_give_commit(e, commit);
+        return;
+    }
     if (result != PAGENT_OK) {
-        agent->force_snapshot = 0;
         pai_abandon(e, agent, commit, NULL, result);
         return;
     }
@@ -7366,7 +7379,7 @@ static void pai_trim_answer(pagent_engine *e, int result)
         }
         result = PAGENT_E_MEMORY;
     }
-    if (result == PAGENT_OK && e->trim_io.stream != 0) result = PAGENT_E_AGAIN; /* that agent cannot write a snapshot */
+    if (result == PAGENT_OK && e->trim_io.stream != 0) result = PAGENT_E_LIMIT; /* that agent cannot write a snapshot */
     e->trim_on = 0;
     e->trim_stream = 0;
     if (e->trim_receipt != NULL) {

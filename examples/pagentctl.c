@@ -28,7 +28,7 @@ enum {
     CELL = 160,
     COLUMNS_MAX = 8,
     SHORT = 60,
-    WAIT_MS = 10000
+    WAIT_S = 10
 };
 
 static const char usage[] =
@@ -44,10 +44,10 @@ static const char usage[] =
     "  export AGENT FILE [--move]   one agent as one file; --move: it never steps here again\n"
     "  import FILE [--as NAME]      a moved agent goes on here; --as: a fork of it under a new name\n"
     "\n"
-    "  --json      for programs: one object per line, complete\n"
-    "  --full      do not shorten data\n"
-    "  --create    import: make the store if there is none\n"
-    "  --wait SECONDS  export --move: for the store's owner to answer (10)\n"
+    "  --json            for programs: one object per line, complete\n"
+    "  --full            show, log: do not shorten data\n"
+    "  --create          import: make the store if there is none\n"
+    "  --wait SECONDS    export --move: for the store's owner to answer (10)\n"
     "  --help, --version\n"
     "\n"
     "exit status:\n"
@@ -63,8 +63,9 @@ typedef struct program {
     int argument_count;
     int json, full, move, create;
     const char *as;
-    uint64_t at;      /* --at */
-    uint64_t wait_ms; /* --wait */
+    uint64_t at;     /* --at */
+    uint64_t wait_s; /* --wait */
+    uint32_t given;  /* enum option */
     pagent_host host;
     pagent_dir dir;
     pagent_files *files;
@@ -546,40 +547,45 @@ static int parse_stream(const char *text, uint64_t *stream)
     return *end == 0;
 }
 
-/* A name that is meant exactly wins over a stream, and that over the beginning of a name. */
+/* A name that is meant exactly wins over a stream, and that over the beginning of names: `matches` of them in order. */
+static const found *match_agent(const found_list *list, const char *given, size_t *matches)
+{
+    size_t size = strlen(given), i, end;
+    uint64_t stream = 0;
+    *matches = 1;
+    for (i = 0; i < list->count; i++) {
+        if (strcmp(list->items[i].name, given) == 0) return &list->items[i];
+    }
+    for (i = 0; parse_stream(given, &stream) && i < list->count; i++) {
+        if (list->items[i].summary.stream == stream) return &list->items[i];
+    }
+    for (i = 0; i < list->count && strncmp(list->items[i].name, given, size) != 0; i++) {
+    }
+    for (end = i; end < list->count && strncmp(list->items[end].name, given, size) == 0; end++) {
+    }
+    *matches = end - i;
+    return list->items + i;
+}
+
 static int find_agent(program *p, const char *given, found *agent)
 {
     found_list list;
-    uint64_t stream = 0;
-    size_t i, matches = 0;
-    int is_stream = parse_stream(given, &stream), status = find_all(p, &list);
-    found *match = NULL;
+    const found *match;
+    size_t matches;
+    int status = find_all(p, &list);
+    memset(agent, 0, sizeof *agent);
     if (status != EXIT_GOOD) return status;
-    for (i = 0; i < list.count; i++) {
-        if (strcmp(list.items[i].name, given) == 0) break;
-    }
-    if (i < list.count) {
-        match = &list.items[i];
-        matches = 1;
-    }
-    for (i = 0; match == NULL && is_stream && i < list.count; i++) {
-        if (list.items[i].summary.stream == stream) match = &list.items[i], matches = 1;
-    }
-    for (i = 0; match == NULL && i < list.count; i++) {
-        if (strncmp(list.items[i].name, given, strlen(given)) != 0) continue;
-        for (matches = 1; i + matches < list.count; matches++) {
-            if (strncmp(list.items[i + matches].name, given, strlen(given)) != 0) break;
-        }
-        match = &list.items[i];
-    }
-    if (matches == 1) *agent = *match;
-    else if (matches == 0) status = complain(p, EXIT_REFUSED, "%s: no agent of this name in %s", given, p->store);
-    else {
+    match = match_agent(&list, given, &matches);
+    if (matches == 1) {
+        *agent = *match;
+        if (agent->result != PAGENT_OK) status = complain_of(p, agent->result, agent->name);
+    } else if (matches == 0) {
+        status = complain(p, EXIT_REFUSED, "%s: no agent of this name in %s", given, p->store);
+    } else {
         status = complain(p, EXIT_REFUSED, "%s: the beginning of %zu names: %s, %s%s", given, matches, match[0].name,
                           match[1].name, matches > 2 ? ", ..." : "");
     }
     free(list.items);
-    if (status == EXIT_GOOD && agent->result != PAGENT_OK) status = complain_of(p, agent->result, agent->name);
     return status;
 }
 
@@ -1328,7 +1334,6 @@ static int verb_verify(program *p)
     size_t i;
     int result = pagent_verify_files(&p->dir, &p->host, collect_finding, &all, &torn), status = status_of(result);
     if (status == EXIT_REFUSED) status = EXIT_TROUBLE; /* a result that is no damage is a failure to read */
-    if (status < EXIT_REFUSED && torn != 0) status = EXIT_REFUSED;
     for (i = 0; i < all.count; i++) {
         if (status < finding_status(all.items[i].report.damage)) status = finding_status(all.items[i].report.damage);
     }
@@ -1547,7 +1552,7 @@ static int complain_of_receipt(program *p, const char *agent, const pagent_recei
 static int request_here(program *p, const pagent_request *request)
 {
     pagent_receipt receipt;
-    uint64_t end = p->host.clock_ms(p->host.ctx) + p->wait_ms;
+    uint64_t end = p->host.clock_ms(p->host.ctx) + p->wait_s * 1000;
     int result;
     memset(&receipt, 0, sizeof receipt);
     receipt.result = PAGENT_PENDING;
@@ -1566,28 +1571,27 @@ static int request_here(program *p, const pagent_request *request)
 }
 
 /* A message to the process that owns the store. */
-static int request_there(program *p, pagent_request *request)
+static int request_there(program *p, const pagent_request *request)
 {
+    pagent_request message = *request;
     pagent_receipt receipt;
     uint64_t number = 0, waited;
     char id[48];
     int result = p->host.random(p->host.ctx, &number, sizeof number);
     (void)snprintf(id, sizeof id, "pagentctl-%016" PRIx64, number);
-    request->id = id;
+    message.id = id;
     memset(&receipt, 0, sizeof receipt);
-    if (result == PAGENT_OK) result = pagent_send_message(&p->dir, &p->host, request);
+    if (result == PAGENT_OK) result = pagent_send_message(&p->dir, &p->host, &message);
     if (result != PAGENT_OK) return complain_of(p, result, p->store);
-    for (waited = 0; waited < p->wait_ms; waited += 20) {
+    for (waited = 0, result = PAGENT_PENDING; result == PAGENT_PENDING && waited <= p->wait_s * 1000; waited += 20) {
         result = pagent_read_receipt(&p->dir, id, &receipt);
-        if (result != PAGENT_PENDING) break;
-        pause_ms(20);
+        if (result == PAGENT_PENDING) pause_ms(20);
     }
-    request->id = NULL;
     if (result == PAGENT_PENDING) {
-        return complain(p, EXIT_TROUBLE,
-                        "%s: the store's owner has not answered yet. The request stays in its inbox; when it "
-                        "is done, export again without --move",
-                        request->agent);
+        return complain(
+            p, EXIT_TROUBLE,
+            "%s: the store's owner has not answered yet. The request stays in its inbox: export again later",
+            request->agent);
     }
     if (result != PAGENT_OK) return complain_of(p, result, p->store);
     return receipt.result < 0 ? complain_of_receipt(p, request->agent, &receipt) : EXIT_GOOD;
@@ -1618,6 +1622,8 @@ static int verb_export(program *p)
     pagent_view *view = NULL;
     pagent_info info;
     int moved = 0;
+    memset(&head, 0, sizeof head);
+    out.file = NULL;
     if (find_agent(p, p->arguments[0], &agent) != EXIT_GOOD) return p->status;
     if (pagent_open_view_stream(p->engine, agent.summary.stream, 0, &view) == PAGENT_OK &&
         pagent_view_info(view, &info) == PAGENT_OK) {
@@ -1776,21 +1782,32 @@ static int verb_import(program *p)
 
 /* ---- the command line ----------------------------------------------------------------------------------------- */
 
+enum option { /* in the order of take_option */
+    OPTION_JSON = 1,
+    OPTION_FULL = 2,
+    OPTION_MOVE = 4,
+    OPTION_CREATE = 8,
+    OPTION_AS = 16,
+    OPTION_AT = 32,
+    OPTION_WAIT = 64
+};
+
 typedef struct verb_row {
     const char *name;
     int arguments_min, arguments_max;
     int opens; /* the store for reading */
+    uint32_t options;
     int (*run)(program *p);
     const char *synopsis;
 } verb_row;
 
 static const verb_row verbs[] = {
-    {"list", 0, 0, 1, verb_list, "list"},
-    {"show", 1, 1, 1, verb_show, "show AGENT [--at VERSION]"},
-    {"log", 0, 1, 1, verb_log, "log [AGENT]"},
-    {"verify", 0, 0, 0, verb_verify, "verify"},
-    {"export", 2, 2, 1, verb_export, "export AGENT FILE [--move]"},
-    {"import", 1, 1, 0, verb_import, "import FILE [--as NAME] [--create]"},
+    {"list", 0, 0, 1, 0, verb_list, "list"},
+    {"show", 1, 1, 1, OPTION_FULL | OPTION_AT, verb_show, "show AGENT [--at VERSION] [--full]"},
+    {"log", 0, 1, 1, OPTION_FULL, verb_log, "log [AGENT] [--full]"},
+    {"verify", 0, 0, 0, 0, verb_verify, "verify"},
+    {"export", 2, 2, 1, OPTION_MOVE | OPTION_WAIT, verb_export, "export AGENT FILE [--move] [--wait SECONDS]"},
+    {"import", 1, 1, 0, OPTION_AS | OPTION_CREATE, verb_import, "import FILE [--as NAME] [--create]"},
 };
 
 static int wrong_usage(const char *format, const char *what)
@@ -1809,31 +1826,46 @@ static int parse_number(const char *text, uint64_t *number)
     return text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0;
 }
 
-/* An option with a value, as two arguments or with '='. NULL: not this option. */
-static const char *option_value(const char *name, char **argv, int argc, int *at)
+/* An option with a value, as two arguments or with '='. 0: not this option. */
+static int option_value(const char *name, char **argv, int argc, int *at, const char **value)
 {
     size_t size = strlen(name);
-    if (strncmp(argv[*at], name, size) != 0) return NULL;
-    if (argv[*at][size] == '=') return argv[*at] + size + 1;
-    if (argv[*at][size] != 0 || *at + 1 >= argc) return NULL;
-    return argv[++*at];
+    if (strncmp(argv[*at], name, size) != 0) return 0;
+    if (argv[*at][size] == '=') {
+        *value = argv[*at] + size + 1;
+        return 1;
+    }
+    if (argv[*at][size] != 0 || *at + 1 >= argc) return 0;
+    *value = argv[++*at];
+    return 1;
 }
 
+/* Switches set a number, the others a text. The verbs that take them are in `verbs`; --json goes with all. */
 static int take_option(program *p, char **argv, int argc, int *at)
 {
-    const char *value;
-    if (strcmp(argv[*at], "--json") == 0) p->json = 1;
-    else if (strcmp(argv[*at], "--full") == 0) p->full = 1;
-    else if (strcmp(argv[*at], "--move") == 0) p->move = 1;
-    else if (strcmp(argv[*at], "--create") == 0) p->create = 1;
-    else if ((value = option_value("--as", argv, argc, at)) != NULL) p->as = value;
-    else if ((value = option_value("--at", argv, argc, at)) != NULL) {
-        if (!parse_number(value, &p->at) || p->at == 0) return wrong_usage("--at: '%s' is not a version", value);
-    } else if ((value = option_value("--wait", argv, argc, at)) != NULL) {
-        if (!parse_number(value, &p->wait_ms) || p->wait_ms > 86400)
-            return wrong_usage("--wait: '%s' is not a number of seconds", value);
-        p->wait_ms *= 1000;
-    } else return wrong_usage("unknown option '%s', or its value is missing", argv[*at]);
+    static const char *const switches[] = {"--json", "--full", "--move", "--create"};
+    static const char *const others[] = {"--as", "--at", "--wait"};
+    int *const set[] = {&p->json, &p->full, &p->move, &p->create};
+    const char *const word = argv[*at];
+    const char *value = NULL;
+    uint32_t i, option;
+    for (i = 0; i < 4; i++) {
+        if (strcmp(word, switches[i]) != 0) continue;
+        *set[i] = 1;
+        p->given |= 1u << i;
+        return EXIT_GOOD;
+    }
+    for (i = 0; i < 3 && !option_value(others[i], argv, argc, at, &value); i++) {
+    }
+    if (i == 3) return wrong_usage("unknown option '%s', or its value is missing", word);
+    option = (uint32_t)OPTION_AS << i;
+    p->given |= option;
+    if (option == OPTION_AS) p->as = value;
+    else if (option == OPTION_AT && (!parse_number(value, &p->at) || p->at == 0)) {
+        return wrong_usage("--at: '%s' is not a version", value);
+    } else if (option == OPTION_WAIT && (!parse_number(value, &p->wait_s) || p->wait_s > 86400)) {
+        return wrong_usage("--wait: '%s' is not a number of seconds up to 86400", value);
+    }
     return EXIT_GOOD;
 }
 
@@ -1851,7 +1883,7 @@ static const verb_row *parse(program *p, int argc, char **argv)
     const verb_row *verb = NULL;
     size_t i;
     int at, words_only = 0;
-    p->wait_ms = WAIT_MS;
+    p->wait_s = WAIT_S;
     for (at = 1; at < argc; at++) {
         int is_option = !words_only && argv[at][0] == '-' && argv[at][1] != 0;
         if (is_option && strcmp(argv[at], "--") == 0) words_only = 1;
@@ -1868,8 +1900,9 @@ static const verb_row *parse(program *p, int argc, char **argv)
         (void)wrong_usage("unknown verb '%s'", p->verb);
         return NULL;
     }
-    if (p->argument_count < verb->arguments_min || p->argument_count > verb->arguments_max) {
-        (void)wrong_usage("usage: pagentctl STORE %s", verb->synopsis);
+    if (p->argument_count < verb->arguments_min || p->argument_count > verb->arguments_max ||
+        (p->given & ~(verb->options | OPTION_JSON)) != 0) {
+        (void)wrong_usage("usage: pagentctl STORE %s [--json]", verb->synopsis);
         return NULL;
     }
     return verb;

@@ -276,6 +276,18 @@ static int review_ask(review_app *app, pagent_request *requests, pagent_receipt 
     return result == PAGENT_OK ? 0 : review_say_storage(app, result, "");
 }
 
+/* Refused because of what was asked, or because the store could not do it? */
+static int review_refusal_code(int result)
+{
+    static const int storage[] = {PAGENT_E_NO_SPACE, PAGENT_E_IN_DOUBT, PAGENT_E_STORAGE,   PAGENT_E_CORRUPT,
+                                  PAGENT_E_SUSPECT,  PAGENT_E_FOREIGN,  PAGENT_E_LOST_TAIL, PAGENT_E_NEWER,
+                                  PAGENT_E_FENCED,   PAGENT_E_MEMORY,   PAGENT_E_CLOSED};
+    size_t i;
+    for (i = 0; i < sizeof storage / sizeof storage[0]; i++)
+        if (storage[i] == result) return REVIEW_EXIT_STORAGE;
+    return REVIEW_EXIT_REFUSED;
+}
+
 /* ---- Finding documents ----------------------------------------------------------------------------------------- */
 
 /* The agent whose name is `word`, or the only one whose name begins with it. Needs an open reader. */
@@ -285,20 +297,29 @@ static int review_find(review_app *app, const char *word, char name[PAGENT_NAME_
     pagent_view *view;
     pagent_info info;
     uint64_t cursor = 0;
-    int found = 0;
-    if (pagent_open_view(app->engine, word, 0, &view) == PAGENT_OK) {
+    int found = 0, unreadable = 0, result;
+    result = pagent_open_view(app->engine, word, 0, &view);
+    if (result == PAGENT_OK) {
         pagent_close_view(view);
         review_copy_text(name, PAGENT_NAME_MAX + 1, word, strlen(word));
         return 0;
     }
     while (pagent_next_agent(app->engine, &cursor, &summary) == PAGENT_OK) {
-        if (pagent_open_view_stream(app->engine, summary.stream, 0, &view) != PAGENT_OK) continue;
+        result = pagent_open_view_stream(app->engine, summary.stream, 0, &view);
+        if (result != PAGENT_OK) {
+            unreadable = result;
+            continue;
+        }
         if (pagent_view_info(view, &info) == PAGENT_OK && strncmp(info.name, word, strlen(word)) == 0) {
             if (found++ == 0) review_copy_text(name, PAGENT_NAME_MAX + 1, info.name, strlen(info.name));
         }
         pagent_close_view(view);
     }
     if (found == 1) return 0;
+    if (found == 0 && unreadable != 0) { /* it may be the one */
+        return review_say_error(REVIEW_EXIT_STORAGE, "no document '%s' can be read: %s; 'review status' says which are",
+                                word, pagent_message(unreadable));
+    }
     if (found == 0) return review_say_error(REVIEW_EXIT_REFUSED, "no document '%s'; 'review status' lists them", word);
     return review_say_error(REVIEW_EXIT_REFUSED, "'%s' begins the names of %d documents; give more of it", word, found);
 }
@@ -381,6 +402,7 @@ static void review_report_start(review_batch *batch, size_t i)
     int known = receipt->result == PAGENT_E_EXISTS || receipt->result == PAGENT_DUPLICATE;
     if (!known && receipt->result < 0) {
         batch->failed++;
+        if (review_refusal_code(receipt->result) != REVIEW_EXIT_REFUSED) batch->code = REVIEW_EXIT_STORAGE;
         (void)review_say_error(0, "%s: %s", batch->paths[i],
                                receipt->text[0] != 0 ? receipt->text : pagent_message(receipt->result));
         return;
@@ -447,7 +469,7 @@ static int review_visible(const struct dirent *entry)
     return entry->d_name[0] != '.';
 }
 
-/* Every visible file below, in the order of names. */
+/* Every visible file below, in the order of names. Folders behind symbolic links are left out: they may lead back. */
 static void review_start_path(review_batch *batch, const char *path, int depth)
 {
     struct dirent **entries;
@@ -457,6 +479,7 @@ static void review_start_path(review_batch *batch, const char *path, int depth)
         review_start_file(batch, path, depth == 0);
         return;
     }
+    if (depth != 0 && lstat(path, &about) == 0 && S_ISLNK(about.st_mode)) return;
     if (depth == REVIEW_FOLDER_DEPTH) {
         (void)review_say_error(0, "%s: left out: more than %d folders deep", path, REVIEW_FOLDER_DEPTH);
         return;
@@ -484,7 +507,7 @@ static int review_start(review_app *app, int first)
     batch->app = app;
     for (i = first; i < app->options.word_count; i++) review_start_path(batch, app->options.words[i], 0);
     review_flush_batch(batch);
-    if (!app->options.json && batch->started + batch->known > 1) {
+    if (!app->options.json && batch->started + batch->known + batch->failed != 1) {
         printf("%llu started, %llu known before\n", (unsigned long long)batch->started,
                (unsigned long long)batch->known);
     }
@@ -735,11 +758,18 @@ static int review_run(review_app *app)
     return code;
 }
 
+/* Documents that cannot be begun do not keep the others from being reviewed. */
+static int review_start_and_run(review_app *app, int first)
+{
+    int code = review_start(app, first), ran;
+    if (code != REVIEW_EXIT_OK && code != REVIEW_EXIT_REFUSED) return code;
+    ran = review_run(app);
+    return ran != REVIEW_EXIT_OK ? ran : code;
+}
+
 static int review_verb_run(review_app *app)
 {
-    int code = app->options.word_count > 1 ? review_start(app, 1) : 0;
-    int ran = code == 0 || code == REVIEW_EXIT_REFUSED ? review_run(app) : 0;
-    return code != 0 ? code : ran;
+    return app->options.word_count > 1 ? review_start_and_run(app, 1) : review_run(app);
 }
 
 /* ---- status, show, history, diagram ---------------------------------------------------------------------------- */
@@ -1010,8 +1040,10 @@ static int review_verb_diagram(review_app *app)
         (void)review_close(app);
         if (view == NULL) return code != 0 ? code : REVIEW_EXIT_STORAGE;
     }
-    if (app->options.dot) (void)pagent_write_dot(&app->machine, mark, review_print_piece, NULL);
-    else (void)pagent_write_mermaid(&app->machine, mark, review_print_piece, NULL);
+    if (app->options.json) printf("{\"%s\":\"", app->options.dot ? "dot" : "mermaid");
+    if (app->options.dot) (void)pagent_write_dot(&app->machine, mark, review_print_piece, &app->options.json);
+    else (void)pagent_write_mermaid(&app->machine, mark, review_print_piece, &app->options.json);
+    if (app->options.json) printf("\"}\n");
     return 0;
 }
 
@@ -1031,7 +1063,7 @@ static int review_outcome(review_app *app, const char *name, const pagent_receip
     if (receipt->result < 0) {
         const char *text = receipt->text[0] != 0 ? receipt->text : pagent_message(receipt->result);
         if (receipt->result != PAGENT_E_CONFLICT)
-            return review_say_error(REVIEW_EXIT_REFUSED, "%s: refused: %s", name, text);
+            return review_say_error(review_refusal_code(receipt->result), "%s: refused: %s", name, text);
         return review_say_error(REVIEW_EXIT_REFUSED,
                                 "%s: refused: it has changed: version %llu now; look again with 'review show %s'", name,
                                 (unsigned long long)receipt->version, name);
@@ -1107,9 +1139,12 @@ static int review_verb_edit(review_app *app)
     const char *path = app->options.words[2];
     FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     size_t size;
+    int failed;
     if (file == NULL) return review_say_error(REVIEW_EXIT_REFUSED, "%s: %s", path, strerror(errno));
     size = fread(raw, 1, sizeof raw, file);
+    failed = ferror(file) ? errno : 0;
     if (file != stdin) (void)fclose(file);
+    if (failed != 0) return review_say_error(REVIEW_EXIT_REFUSED, "%s: %s", path, strerror(failed));
     size = review_to_utf8(text, raw, size);
     while (size != 0 && review_is_space(text[size - 1])) size--;
     if (size == 0) return review_say_error(REVIEW_EXIT_REFUSED, "%s: empty: the new summary goes there", path);
@@ -1171,9 +1206,9 @@ static int review_verb_fork(review_app *app)
     else (void)snprintf(fork, sizeof fork, "%s-fork%llu", name, (unsigned long long)version);
     if (strlen(fork) > PAGENT_NAME_MAX ||
         strspn(fork, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != strlen(fork) ||
-        fork[0] == '.' || fork[0] == '-') {
+        fork[0] == 0 || fork[0] == '.' || fork[0] == '-') {
         return review_say_error(REVIEW_EXIT_USAGE,
-                                "'%s' is not a name for a fork: up to %u letters, digits, '-', '_' and '.'", fork,
+                                "'%s' is not a name for a fork: 1 to %u letters, digits, '-', '_' and '.'", fork,
                                 PAGENT_NAME_MAX);
     }
     review_request(&request, PAGENT_FORK, name);
@@ -1196,15 +1231,21 @@ static int review_verb_audit(review_app *app)
     if (code != 0) return code;
     memset(&audit, 0, sizeof audit);
     audit.out = app->options.out;
-    while ((result = pagent_next_agent(app->engine, &cursor, &summary)) == PAGENT_OK) {
+    audit.json = app->options.json;
+    while (pagent_next_agent(app->engine, &cursor, &summary) == PAGENT_OK) {
         char name[PAGENT_NAME_MAX + 1];
         result = pagent_open_view_stream(app->engine, summary.stream, PAGENT_OLDEST, &view);
-        if (result != PAGENT_OK || pagent_view_info(view, &info) != PAGENT_OK) {
+        if (result != PAGENT_OK) {
             review_fault_found(&audit, "a journal", 0, pagent_message(result));
             continue;
         }
-        review_copy_text(name, sizeof name, info.name, strlen(info.name));
-        review_walk(&audit, name, view);
+        result = pagent_view_info(view, &info);
+        if (result == PAGENT_OK) {
+            review_copy_text(name, sizeof name, info.name, strlen(info.name));
+            review_walk(&audit, name, view);
+        } else {
+            review_fault_found(&audit, "a journal", 0, pagent_message(result));
+        }
         pagent_close_view(view);
     }
     (void)review_close(app);
@@ -1253,9 +1294,7 @@ static int review_dispatch(review_app *app)
         return review_say_error(REVIEW_EXIT_USAGE, "'%s' is neither a verb nor a file; see 'review --help'",
                                 options->words[0]);
     }
-    i = (size_t)review_start(app, 0);
-    if (i != REVIEW_EXIT_OK && i != REVIEW_EXIT_REFUSED) return (int)i;
-    return review_run(app) != 0 ? REVIEW_EXIT_REFUSED : (int)i;
+    return review_start_and_run(app, 0);
 }
 
 int main(int argc, char **argv)

@@ -36,19 +36,27 @@ typedef struct review_traced_call {
 
 typedef struct review_audit {
     const char *out;
+    int json;
     review_traced_call *calls;
     size_t call_count;
     size_t call_capacity;
     size_t first; /* of the document being walked */
     uint64_t documents, settled, published, waiting, other_ends, blocks, owners;
     uint64_t calls_issued, answers, failures, dropped, repeated, begun, found, reports;
-    uint64_t repeats_odd; /* repeated without a new owner: after a failure, not after a kill */
+    uint64_t retried; /* of those: after a failure that the journal shows, and not after a kill */
     uint64_t faults;
 } review_audit;
 
 static void review_fault_found(review_audit *audit, const char *agent, uint64_t version, const char *what)
 {
     audit->faults++;
+    if (audit->json) {
+        review_print_member(1, "wrong", agent);
+        review_print_count("version", version);
+        review_print_member(0, "text", what);
+        printf("}\n");
+        return;
+    }
     printf("WRONG: %s", agent);
     if (version != 0) printf(", version %llu", (unsigned long long)version);
     printf(": %s\n", what);
@@ -85,10 +93,10 @@ static review_traced_call *review_trace_call(review_audit *audit, const pagent_e
     return call;
 }
 
-/* Notes every call that is outstanding at this version. An attempt may only grow where a new owner claims the
-   document. */
+/* Notes every call that is outstanding at this version. An attempt may only grow where a new owner claims the document
+   or where the last attempt has failed. */
 static void review_trace_outstanding(review_audit *audit, const pagent_view *view, const pagent_info *info,
-                                     int new_owner)
+                                     int new_owner, int retry)
 {
     uint32_t i;
     for (i = 0; i < info->effect_count; i++) {
@@ -108,7 +116,10 @@ static void review_trace_outstanding(review_audit *audit, const pagent_view *vie
         }
         if (call->attempts != 0 && effect.attempt > call->attempts) {
             audit->repeated += effect.attempt - call->attempts;
-            if (!new_owner) audit->repeats_odd++;
+            if (retry) audit->retried += effect.attempt - call->attempts;
+            if (!retry && !new_owner) {
+                review_fault_found(audit, info->name, info->version, "a call was repeated while its owner was alive");
+            }
         }
         if (effect.attempt > call->attempts) call->attempts = effect.attempt;
         call->seen = 1;
@@ -158,8 +169,9 @@ static void review_walk(review_audit *audit, const char *name, pagent_view *view
     while (result == PAGENT_OK) {
         if (pagent_view_info(view, &info) != PAGENT_OK) break;
         for (i = audit->first; i < audit->call_count; i++) audit->calls[i].seen = 0;
-        review_trace_outstanding(audit, view, &info, info.epoch != epoch);
         if (pagent_view_block(view, &block) != PAGENT_OK) break;
+        review_trace_outstanding(audit, view, &info, info.epoch != epoch, strcmp(block.outcome, "retry") == 0);
+        if (pagent_view_block(view, &block) != PAGENT_OK) break; /* again: the effects have used the view's texts */
         if (block.version != version + 1) review_fault_found(audit, name, block.version, "is not the next version");
         if (block.epoch < epoch) review_fault_found(audit, name, block.version, "the epoch went back");
         if (block.epoch != epoch) audit->owners++;
@@ -304,11 +316,13 @@ static void review_print_proof(const review_audit *audit, const char *witness)
            (unsigned long long)audit->published, (unsigned long long)(settled - audit->published - audit->other_ends));
     printf("  versions    %llu blocks, contiguous from 1 in every journal; %llu changes of owner\n",
            (unsigned long long)audit->blocks, (unsigned long long)(audit->owners - documents));
-    printf("  calls       %llu issued, %llu repeated%s\n", (unsigned long long)audit->calls_issued,
+    printf("  calls       %llu issued, %llu repeated%s", (unsigned long long)audit->calls_issued,
            (unsigned long long)audit->repeated,
-           audit->repeated == 0      ? ""
-           : audit->repeats_odd == 0 ? ", all of them in flight when their process was killed"
-                                     : ", some of them after a failure");
+           audit->repeated == audit->retried ? "" : ", all of them in flight when their process was killed");
+    if (audit->retried != 0)
+        printf("%s %llu after a failure", audit->repeated == audit->retried ? "," : " but for",
+               (unsigned long long)audit->retried);
+    printf("\n");
     if (witness != NULL) {
         printf("  witness     %llu calls were really begun; %llu times a report was found written already, by a "
                "process that "
@@ -332,6 +346,7 @@ static void review_print_proof_json(const review_audit *audit)
     review_print_count("owners", audit->owners);
     review_print_count("calls", audit->calls_issued);
     review_print_count("repeated", audit->repeated);
+    review_print_count("retried", audit->retried);
     review_print_count("begun", audit->begun);
     review_print_count("answers", audit->answers);
     review_print_count("failures", audit->failures);
@@ -345,9 +360,6 @@ static int review_finish_audit(review_audit *audit, const review_options *option
     size_t i;
     review_check_folder(audit);
     if (options->witness != NULL) review_check_witness(audit, options->witness);
-    if (audit->repeats_odd != 0 && audit->failures == 0) {
-        review_fault_found(audit, "calls", 0, "an attempt was repeated although its owner was alive");
-    }
     if (options->json) review_print_proof_json(audit);
     if (!options->json && audit->faults == 0) review_print_proof(audit, options->witness);
     for (i = 0; i < audit->call_count; i++) free(audit->calls[i].request);

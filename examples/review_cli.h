@@ -246,15 +246,10 @@ static int review_parse_options(review_options *options, int argc, char **argv)
 
 /* ---- Printing -------------------------------------------------------------------------------------------------- */
 
-/* A JSON string; NULL is null. Bytes that are not UTF-8 become '?'. */
-static void review_print_json(const char *text, size_t size)
+/* The inside of a JSON string. Bytes that are not UTF-8 become '?'. */
+static void review_print_escaped(const char *text, size_t size)
 {
     size_t at = 0;
-    if (text == NULL) {
-        fputs("null", stdout);
-        return;
-    }
-    putchar('"');
     while (at < size) {
         size_t length = review_utf8_size(text + at, size - at);
         unsigned char c = (unsigned char)text[at];
@@ -269,6 +264,17 @@ static void review_print_json(const char *text, size_t size)
         }
         at += length != 0 ? length : 1;
     }
+}
+
+/* A JSON string; NULL is null. */
+static void review_print_json(const char *text, size_t size)
+{
+    if (text == NULL) {
+        fputs("null", stdout);
+        return;
+    }
+    putchar('"');
+    review_print_escaped(text, size);
     putchar('"');
 }
 
@@ -320,10 +326,11 @@ static void review_format_time(char text[32], uint64_t time_ms)
     }
 }
 
+/* ctx: an int, whether the piece is part of a JSON string. */
 static void review_print_piece(void *ctx, const char *text, size_t size)
 {
-    (void)ctx;
-    (void)fwrite(text, 1, size, stdout);
+    if (*(int *)ctx) review_print_escaped(text, size);
+    else (void)fwrite(text, 1, size, stdout);
 }
 
 #endif /* REVIEW_CLI_H */

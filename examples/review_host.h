@@ -547,10 +547,14 @@ static const char *review_load_document(const char *path, uint32_t threshold, ui
                                         uint32_t *record_size)
 {
     static char raw[REVIEW_DOCUMENT_MAX + 1];
-    FILE *file = fopen(path, "rb");
+    struct stat about;
+    FILE *file;
     size_t size, i;
     review_out out;
     *record = NULL;
+    if (stat(path, &about) != 0) return strerror(errno);
+    if (!S_ISREG(about.st_mode)) return "not a file: a pipe, a socket or a device"; /* opening it could wait for ever */
+    file = fopen(path, "rb");
     if (file == NULL) return strerror(errno);
     size = fread(raw, 1, sizeof raw, file);
     if (ferror(file)) {

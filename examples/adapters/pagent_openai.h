@@ -251,8 +251,9 @@ static size_t poai_clean(char *to, const void *from, size_t size)
     while (at < size) {
         step = p[at] == 0 ? 0 : poai_utf8(p + at, size - at);
         if (step == 0) {
-            memcpy(to + made, "\xEF\xBF\xBD", 3);
-            made += 3;
+            to[made++] = (char)0xEF;
+            to[made++] = (char)0xBF;
+            to[made++] = (char)0xBD;
             at++;
         } else {
             memcpy(to + made, p + at, step);
@@ -318,17 +319,15 @@ static int poai_ends_with(const char *text, const char *end)
 static int poai_complete_path(CURLU *parts, const char *path)
 {
     static const char end[] = "/chat/completions";
-    size_t size = strlen(path);
+    size_t size = strlen(path), room;
     char *whole;
     CURLUcode code;
     if (poai_ends_with(path, end)) return PAGENT_OK;
     while (size != 0 && path[size - 1] == '/') size--;
-    whole = (char *)malloc(size + sizeof "/v1" + sizeof end);
+    room = size + sizeof "/v1" + sizeof end;
+    whole = (char *)malloc(room);
     if (whole == NULL) return PAGENT_E_MEMORY;
-    memcpy(whole, path, size);
-    whole[size] = 0;
-    if (size == 0) strcat(whole, "/v1");
-    strcat(whole, end);
+    (void)snprintf(whole, room, "%.*s%s%s", (int)size, path, size == 0 ? "/v1" : "", end);
     code = curl_url_set(parts, CURLUPART_PATH, whole, 0);
     free(whole);
     return code == CURLUE_OK ? PAGENT_OK : PAGENT_E_MEMORY;

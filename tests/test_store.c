@@ -1,0 +1,1506 @@
+/* test_store.c: the file store against a simulated disk that may fail in every way: journal.md's fault matrix, for the
+   shared log and for one log per agent. Blocks are synthetic (kit_store.h); the oracle says what must be there. */
+#define PERSISTENT_AGENT_IMPLEMENTATION
+#include "../persistent_agent.h"
+
+#include "kit_store.h"
+
+/* ---- the world ------------------------------------------------------------------------------------------------ */
+
+enum {
+    SHARED = 0,
+    PER_AGENT = 1,
+    CRASHED = 9999
+};
+
+typedef struct world {
+    sim_disk disk;
+    sim_host host;
+    sim_process process;
+    pagent_dir dir;
+    pagent_host callbacks;
+    pagent_file_options options;
+    pagent_files *files;
+    kit k;
+    uint64_t seed;
+    uint32_t openings;
+    int stubborn;     /* a refused append is tried again */
+    int refused;      /* the last refusal that was tried again */
+    uint32_t reports; /* of on_discard */
+    uint32_t damage;  /* the last one's */
+    int32_t repair_bit;
+    uint64_t damage_offset;
+    uint32_t messages; /* sent to the inbox with OK */
+    char text[PAGENT_TEXT_SIZE];
+} world;
+
+static world w;
+
+static void on_discard(void *ctx, const pagent_damage_report *report)
+{
+    world *it = (world *)ctx;
+    it->reports++;
+    it->damage = report->damage;
+    it->repair_bit = report->repair_bit;
+    it->damage_offset = report->offset;
+    CHECK(report->file != NULL && report->text[0] != 0);
+}
+
+static void world_begin(uint32_t log_per_agent, uint64_t seed)
+{
+    sim_free_disk(&w.disk);
+    sim_init_disk(&w.disk);
+    sim_init_host(&w.host, seed);
+    kit_reset(&w.k);
+    memset(&w.options, 0, sizeof w.options);
+    w.options.size = (uint32_t)sizeof w.options;
+    w.options.log_per_agent = log_per_agent;
+    w.options.segment_size = 4096;
+    w.options.on_discard = on_discard;
+    w.options.ctx = &w;
+    w.process.disk = &w.disk;
+    w.process.id = 1;
+    w.dir = sim_dir(&w.process);
+    w.callbacks = sim_host_of(&w.host);
+    w.files = NULL;
+    w.seed = seed;
+    w.openings = 0;
+    w.stubborn = w.refused = 0;
+    w.reports = w.damage = 0;
+    w.messages = 0;
+    w.text[0] = 0;
+}
+
+static void world_end(void)
+{
+    sim_release(&w.host.memory);
+    sim_free_disk(&w.disk);
+    kit_free(&w.k);
+}
+
+/* A new process opens the directory. */
+static int world_open(void)
+{
+    int result;
+    w.process.id++;
+    w.host.random.state = w.seed + 1000u * ++w.openings;
+    w.text[0] = 0;
+    w.files = NULL;
+    result = pagent_open_files(&w.files, &w.dir, &w.callbacks, &w.options, w.text);
+    if (result != PAGENT_OK) {
+        CHECK(w.files == NULL);
+        if (w.text[0] == 0) FAIL("opening fails with %s and says nothing", pagent_result_name(result));
+        CHECK_EQ(sim_open_handles(&w.disk, w.process.id), 0);
+        CHECK_EQ(w.host.memory.count, 0);
+        return result;
+    }
+    w.k.store = pagent_files_store(w.files);
+    kit_claim(&w.k);
+    return result;
+}
+
+/* Closes in good order: nothing stays open or allocated, whatever happened before. */
+static int world_close(void)
+{
+    int result = w.files != NULL ? pagent_close_files(w.files) : PAGENT_OK;
+    w.files = NULL;
+    CHECK_EQ(sim_open_handles(&w.disk, w.process.id), 0);
+    CHECK_EQ(w.host.memory.count, 0);
+    CHECK(w.disk.lock_broken || w.disk.lock_owner != w.process.id);
+    return result;
+}
+
+#define TRY(expression)                                                                                                \
+    do {                                                                                                               \
+        int try_result = (expression);                                                                                 \
+        if (try_result != PAGENT_OK) return try_result;                                                                \
+    } while (0)
+
+static int put(uint32_t s, uint32_t size, int payload)
+{
+    int result = kit_write(&w.k, s, size, payload), tries;
+    for (tries = 0; w.stubborn && kit_is_refusal(result) && tries < 3; tries++) {
+        w.refused = result;
+        result = kit_write(&w.k, s, size, payload);
+    }
+    return result;
+}
+
+static int stage(uint32_t s, uint32_t size, int payload)
+{
+    int result = kit_stage(&w.k, s, size, payload);
+    return result == PAGENT_STAGED ? PAGENT_OK : result;
+}
+
+/* ---- scenarios: written once, run under every fault ------------------------------------------------------------ */
+
+static int run_create(void)
+{
+    TRY(world_open());
+    TRY(put(0, 40, KIT_NOISE));
+    TRY(put(1, 900, KIT_ZEROS));
+    return world_close();
+}
+
+static int run_append(void)
+{
+    TRY(world_open());
+    TRY(put(0, 40, KIT_NOISE));
+    TRY(put(0, 8, KIT_NOISE));
+    TRY(put(0, 700, KIT_JOURNAL));
+    TRY(put(0, 1500, KIT_ZEROS));
+    TRY(put(0, 0, KIT_NOISE));
+    TRY(put(0, 300, KIT_ONES));
+    return world_close();
+}
+
+static int run_batch(void)
+{
+    uint32_t s, round;
+    TRY(world_open());
+    for (round = 0; round < 3; round++) {
+        for (s = 0; s < KIT_STREAMS; s++) TRY(stage(s, 60 + 150 * s * round, (int)((s + round) % 4)));
+        TRY(kit_flush(&w.k));
+    }
+    return world_close();
+}
+
+static int run_rotate(void)
+{
+    uint32_t i;
+    TRY(world_open());
+    for (i = 0; i < 12; i++) {
+        TRY(put(i % 2, 800, KIT_NOISE));
+        if (i % 3 == 2) TRY(kit_snapshot(&w.k, i % 2, 500));
+    }
+    return world_close();
+}
+
+static int run_claim(void)
+{
+    uint32_t i;
+    for (i = 0; i < 4; i++) {
+        TRY(world_open());
+        TRY(put(0, 100, KIT_NOISE));
+        if (i != 2) TRY(put(1, 100, KIT_ZEROS));
+        TRY(world_close());
+    }
+    return PAGENT_OK;
+}
+
+static int run_trim(void)
+{
+    uint32_t i;
+    TRY(world_open());
+    for (i = 0; i < 12; i++) {
+        TRY(put(i % 2, 800, KIT_NOISE));
+        if (i % 4 == 3) {
+            TRY(kit_snapshot(&w.k, 0, 300));
+            TRY(kit_snapshot(&w.k, 1, 300));
+        }
+        if (i == 6 || i == 11) TRY(kit_trim(&w.k));
+    }
+    TRY(put(0, 100, KIT_NOISE));
+    return world_close();
+}
+
+static int run_close(void)
+{
+    TRY(world_open());
+    TRY(put(0, 100, KIT_NOISE));
+    TRY(kit_flush(&w.k)); /* nothing staged: idle */
+    TRY(kit_flush(&w.k));
+    TRY(put(0, 100, KIT_NOISE));
+    TRY(put(1, 100, KIT_NOISE));
+    TRY(kit_flush(&w.k));
+    TRY(world_close());
+    TRY(world_open());
+    TRY(world_close()); /* nothing done */
+    TRY(world_open());
+    TRY(kit_flush(&w.k));
+    TRY(put(1, 100, KIT_NOISE));
+    return world_close();
+}
+
+typedef int (*scenario)(void);
+static const scenario scenarios[] = {run_create, run_append, run_batch, run_rotate, run_claim, run_trim, run_close};
+enum {
+    SCENARIOS = sizeof scenarios / sizeof scenarios[0]
+};
+
+/* Runs it on an empty disk; returns its result, or CRASHED when the armed cut ended it. */
+static int world_run(scenario run, uint64_t cut)
+{
+    int result;
+    w.disk.cut = cut;
+    if (setjmp(w.disk.jump) != 0) {
+        sim_release(&w.host.memory);
+        w.files = NULL;
+        return CRASHED;
+    }
+    result = run();
+    w.disk.cut = UINT64_MAX;
+    return result;
+}
+
+/* How many calls the scenario makes when nothing goes wrong. */
+static uint64_t world_count(scenario run, uint32_t mode)
+{
+    uint64_t calls;
+    int result;
+    test.at = TEST_ANY_CASE;
+    world_begin(mode, test.seed);
+    result = world_run(run, UINT64_MAX);
+    if (result != PAGENT_OK) FAIL("without a fault: %s (%s)", pagent_result_name(result), w.text);
+    calls = w.disk.calls;
+    world_end();
+    return result == PAGENT_OK ? calls : 0;
+}
+
+/* After any crash: verify, open, compare; append to every stream, close, open again, compare. Returns OK, or the error
+   that stopped it (only where `allow` has ORACLE_ERRORS). */
+static int world_recover(int allow)
+{
+    uint32_t s, torn = 0;
+    uint64_t written;
+    int result;
+    sim_disarm(&w.disk);
+    sim_release(&w.host.memory);
+    w.process.id++;
+    written = w.disk.bytes_written + w.disk.count[SIM_CREATE] + w.disk.count[SIM_REMOVE] + w.disk.count[SIM_TRUNCATE];
+    result = pagent_verify_files(&w.dir, &w.callbacks, NULL, NULL, &torn);
+    if (result != PAGENT_OK && !(allow & ORACLE_ERRORS)) FAIL("verify: %s", pagent_result_name(result));
+    CHECK_EQ(w.disk.bytes_written + w.disk.count[SIM_CREATE] + w.disk.count[SIM_REMOVE] + w.disk.count[SIM_TRUNCATE],
+             written);
+    CHECK_EQ(sim_open_handles(&w.disk, w.process.id), 0);
+    result = world_open();
+    if (result == PAGENT_OK) result = kit_check(&w.k, allow);
+    if (result != PAGENT_OK) {
+        if (!(allow & ORACLE_ERRORS)) FAIL("recovery: %s (%s)", pagent_result_name(result), w.text);
+        if (w.files != NULL) (void)world_close();
+        return result;
+    }
+    kit_claim(&w.k);
+    for (s = 0; s < KIT_STREAMS; s++) CHECK_EQ(kit_write(&w.k, s, 90, KIT_NOISE), PAGENT_OK);
+    (void)kit_check(&w.k, ORACLE_STRICT);
+    CHECK_EQ(world_close(), PAGENT_OK);
+    result = world_open();
+    if (!CHECK_EQ(result, PAGENT_OK)) return result;
+    (void)kit_check(&w.k, ORACLE_STRICT);
+    CHECK_EQ(world_close(), PAGENT_OK);
+    return PAGENT_OK;
+}
+
+/* Opens, looks, and dies: what was shown must be durable by then. */
+static void world_glance(int allow)
+{
+    sim_disarm(&w.disk);
+    if (world_open() == PAGENT_OK) (void)kit_check(&w.k, allow);
+    sim_release(&w.host.memory);
+    w.files = NULL;
+}
+
+/* ---- rows 1, 3, 4: every cut, every kind of crash --------------------------------------------------------------- */
+
+static void sweep_crashes(scenario run)
+{
+    uint32_t mode, crash, again, agains = (uint32_t)test_effort(2);
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        uint64_t calls = world_count(run, mode), cut;
+        for (cut = 0; cut < 2 * calls; cut++) {
+            for (crash = 0; crash < SIM_CRASHES * agains; crash++) {
+                uint64_t id = (cut * 2 + mode) * 1000 + crash;
+                int kind = (int)(crash % SIM_CRASHES), allow = sim_crash_is_clean(kind) ? ORACLE_STRICT : ORACLE_ERRORS;
+                again = crash / SIM_CRASHES;
+                if (!test_sweep(id)) continue;
+                world_begin(mode, test.seed + again);
+                CHECK_EQ(world_run(run, cut), CRASHED);
+                sim_power_cut(&w.disk, kind, test.seed * 7919u + id);
+                if (kind == SIM_KILL || (again & 1u)) {
+                    world_glance(allow);
+                    sim_power_cut(&w.disk, SIM_LOSE, id);
+                }
+                (void)world_recover(allow);
+                world_end();
+            }
+        }
+    }
+}
+
+TEST(crash_create)
+{
+    sweep_crashes(run_create);
+}
+TEST(crash_append)
+{
+    sweep_crashes(run_append);
+}
+TEST(crash_batch)
+{
+    sweep_crashes(run_batch);
+}
+TEST(crash_rotate)
+{
+    sweep_crashes(run_rotate);
+}
+TEST(crash_claim)
+{
+    sweep_crashes(run_claim);
+}
+TEST(crash_trim)
+{
+    sweep_crashes(run_trim);
+}
+TEST(crash_close)
+{
+    sweep_crashes(run_close);
+}
+
+/* Row 2: a crash, another within its recovery, another within the recovery of that. */
+static void crash_thrice(scenario run, uint32_t mode, uint64_t first, uint64_t second, uint64_t seed)
+{
+    sim_random random;
+    uint32_t round;
+    random.state = seed;
+    world_begin(mode, test.seed);
+    CHECK_EQ(world_run(run, first), CRASHED);
+    for (round = 0; round < 2; round++) {
+        sim_power_cut(&w.disk, (int)(sim_next(&random) % SIM_BYTES), sim_next(&random));
+        sim_restart_count(&w.disk);
+        sim_disarm(&w.disk);
+        if (world_run(world_open, round == 0 ? second : sim_below(&random, 2 * second + 1)) == CRASHED) continue;
+        if (w.files == NULL) FAIL("recovery: %s", w.text);
+        else (void)kit_check(&w.k, ORACLE_STRICT);
+        sim_release(&w.host.memory);
+        w.files = NULL;
+    }
+    sim_power_cut(&w.disk, (int)(sim_next(&random) % SIM_BYTES), sim_next(&random));
+    (void)world_recover(ORACLE_STRICT);
+    world_end();
+}
+
+TEST(crash_in_recovery)
+{
+    uint64_t rounds = test_effort(30), round, second;
+    uint32_t mode, which;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < SCENARIOS; which++) {
+            uint64_t calls = world_count(scenarios[which], mode);
+            for (round = 0; calls != 0 && round < rounds; round++) {
+                uint64_t id = ((round * SCENARIOS + which) * 2 + mode) * 1000, first, recovery;
+                first = pai_mix(test.seed * 31u + id) % (2 * calls);
+                test.at = TEST_ANY_CASE;
+                world_begin(mode, test.seed); /* how many calls the recovery makes */
+                CHECK_EQ(world_run(scenarios[which], first), CRASHED);
+                sim_power_cut(&w.disk, SIM_KEEP, id);
+                sim_restart_count(&w.disk);
+                sim_disarm(&w.disk);
+                CHECK_EQ(world_open(), PAGENT_OK);
+                recovery = w.disk.calls;
+                world_end();
+                for (second = 0; second < 2 * recovery && second < 1000; second++) {
+                    if (test_case(id + second))
+                        crash_thrice(scenarios[which], mode, first, second, test.seed * 131u + id + second);
+                }
+            }
+        }
+    }
+}
+
+/* ---- damage to a journal at rest -------------------------------------------------------------------------------- */
+
+static sim_disk golden;     /* an intact directory */
+static oracle golden_facts; /* and what is in it */
+
+static void facts_copy(oracle *to, const oracle *from)
+{
+    free(to->blocks);
+    *to = *from;
+    to->blocks = (oracle_block *)malloc(from->room * sizeof(oracle_block));
+    if (to->blocks == NULL) abort();
+    memcpy(to->blocks, from->blocks, from->count * sizeof(oracle_block));
+}
+
+/* Three streams, twelve blocks; sealed by closing, or left as a killed process leaves it. */
+static void golden_make(uint32_t mode, int sealed)
+{
+    uint32_t i;
+    world_begin(mode, test.seed);
+    w.options.segment_size = 1 << 20;
+    CHECK_EQ(world_open(), PAGENT_OK);
+    for (i = 0; i < 11; i++) CHECK_EQ(kit_write(&w.k, i % 3, 40 + 90 * (i % 4), (int)(i % 4)), PAGENT_OK);
+    CHECK_EQ(kit_snapshot(&w.k, 0, 200), PAGENT_OK);
+    if (sealed) CHECK_EQ(world_close(), PAGENT_OK);
+    sim_release(&w.host.memory);
+    sim_power_cut(&w.disk, SIM_KEEP, 1);
+    sim_copy_disk(&golden, &w.disk);
+    facts_copy(&golden_facts, &w.k.facts);
+    world_end();
+}
+
+static void golden_load(uint32_t mode)
+{
+    world_begin(mode, test.seed + 1);
+    sim_copy_disk(&w.disk, &golden);
+    facts_copy(&w.k.facts, &golden_facts);
+    w.options.segment_size = 1 << 20;
+    w.openings = 100;
+}
+
+static void golden_free(void)
+{
+    sim_free_disk(&golden);
+    oracle_free(&golden_facts);
+}
+
+/* Journal files of the golden directory: index among its names, or -1 after the last. */
+static int golden_file(uint32_t number)
+{
+    uint32_t i;
+    for (i = 0; i < golden.durable.count; i++) {
+        const sim_bytes *bytes = &golden.files[golden.durable.items[i].file].durable;
+        if (bytes->size < 128 || pai_get32(bytes->data) != SIM_MAGIC) continue;
+        if (number-- == 0) return (int)i;
+    }
+    return -1;
+}
+
+/* Where the blocks of a file end: what follows is preallocated zeros. *last: where the last block begins. */
+static size_t golden_end(const sim_bytes *bytes, size_t *last)
+{
+    size_t at = 0, size;
+    *last = 0;
+    while (at + 128 <= bytes->size && pai_get32(bytes->data + at) == SIM_MAGIC) {
+        size = 64 + (size_t)pai_padded(pai_get32(bytes->data + at + 48));
+        *last = at;
+        at += size;
+    }
+    return at;
+}
+
+/* Does a block begin here? */
+static int golden_begins(const sim_bytes *bytes, size_t offset)
+{
+    size_t at = 0;
+    while (at < offset) at += 64 + (size_t)pai_padded(pai_get32(bytes->data + at + 48));
+    return at == offset;
+}
+
+static sim_bytes *loaded(int file)
+{
+    return &w.disk.files[file].durable;
+}
+
+static void loaded_touch(int file)
+{
+    sim_copy_bytes(&w.disk.files[file].now, &w.disk.files[file].durable);
+}
+
+/* What a damaged directory may do: say so, or (where the damage does not show) be complete. Never anything wrong.
+   With ORACLE_TAIL it may also look like the log's earlier end. `verify` must have said so if `must_tell`. */
+static void expect_honest(int allow, int must_tell)
+{
+    uint32_t torn = 0;
+    int verified = pagent_verify_files(&w.dir, &w.callbacks, NULL, NULL, &torn), opened;
+    if (must_tell && verified == PAGENT_OK) FAIL("verify does not see the damage");
+    opened = world_open();
+    if (opened == PAGENT_OK) {
+        if (kit_check(&w.k, allow | ORACLE_ERRORS) == PAGENT_OK) {
+            kit_claim(&w.k);
+            CHECK_EQ(kit_write(&w.k, 0, 50, KIT_NOISE), PAGENT_OK);
+            (void)kit_check(&w.k, ORACLE_STRICT);
+        }
+        (void)world_close();
+    }
+}
+
+/* Row 8: every bit of every block. */
+TEST(flip_each_bit)
+{
+    uint32_t mode, sealed, number;
+    uint64_t id = 0;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (sealed = 0; sealed < 2; sealed++) {
+            int name;
+            golden_make(mode, (int)sealed);
+            for (number = 0; (name = golden_file(number)) >= 0; number++) {
+                int file = golden.durable.items[name].file;
+                size_t last, end = golden_end(&golden.files[file].durable, &last), bit;
+                for (bit = 0; bit < end * 8; bit++, id++) {
+                    if (!test_sweep(id)) continue;
+                    golden_load(mode);
+                    loaded(name)->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+                    loaded_touch(name);
+                    expect_honest(ORACLE_STRICT, 1);
+                    if (bit / 8 >= last) {
+                        /* the last block: suspect; the report knows the bit; the caller may decide to cut */
+                        w.options.truncate_suspect = 1;
+                        sim_release(&w.host.memory);
+                        golden_load(mode);
+                        loaded(name)->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+                        loaded_touch(name);
+                        CHECK_EQ(world_open(), PAGENT_E_SUSPECT);
+                        CHECK_EQ(w.damage, PAGENT_DAMAGE_SUSPECT);
+                        CHECK_EQ((uint64_t)w.repair_bit + w.damage_offset * 8, bit);
+                        w.options.truncate_suspect = 1;
+                        CHECK_EQ(world_open(), PAGENT_OK);
+                        (void)kit_check(&w.k, ORACLE_TAIL);
+                        (void)world_close();
+                    }
+                    world_end();
+                }
+            }
+            golden_free();
+        }
+    }
+}
+
+/* Row 8, the preallocated space: up to four stray bits are scrubbed and reported, and nothing is lost. */
+TEST(flip_preallocated)
+{
+    uint32_t mode, bits;
+    uint64_t id = 0;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        int name;
+        golden_make(mode, 0);
+        name = golden_file(0);
+        for (bits = 1; bits <= 4; bits++) {
+            int file = golden.durable.items[name].file, round;
+            size_t last, end = golden_end(&golden.files[file].durable, &last), size = golden.files[file].durable.size;
+            for (round = 0; round < 200; round++, id++) {
+                sim_random random;
+                uint32_t i;
+                if (size <= end || !test_case(id)) continue;
+                random.state = test.seed + id;
+                golden_load(mode);
+                for (i = 0; i < bits; i++) {
+                    size_t at = end + (size_t)sim_below(&random, size - end);
+                    loaded(name)->data[at] |= (uint8_t)(1u << sim_below(&random, 8));
+                }
+                loaded_touch(name);
+                (void)world_recover(ORACLE_STRICT);
+                CHECK(w.reports != 0 && w.damage == PAGENT_DIRTY);
+                world_end();
+            }
+        }
+        golden_free();
+    }
+}
+
+/* Row 10: every length of every file: the longest valid prefix, or an error. */
+TEST(cut_each_length)
+{
+    uint32_t mode, sealed, number;
+    uint64_t id = 0;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (sealed = 0; sealed < 2; sealed++) {
+            int name;
+            golden_make(mode, (int)sealed);
+            for (number = 0; (name = golden_file(number)) >= 0; number++) {
+                size_t last, end = golden_end(&golden.files[golden.durable.items[name].file].durable, &last), length;
+                for (length = 0; length <= end; length++, id++) {
+                    if (!test_sweep(id)) continue;
+                    golden_load(mode);
+                    loaded(name)->size = length;
+                    loaded_touch(name);
+                    expect_honest(ORACLE_TAIL, 0);
+                    world_end();
+                }
+            }
+            golden_free();
+        }
+    }
+}
+
+/* Row 10: something is appended: zeros are clean, all else is told. */
+TEST(extend_with_anything)
+{
+    uint32_t mode, kind, size;
+    uint64_t id = 0;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        golden_make(mode, 0);
+        for (kind = 0; kind < 5; kind++) {
+            for (size = 1; size <= 1024; size += size < 70 ? 1 : 37, id++) {
+                int name = golden_file(0);
+                size_t last, end, at;
+                sim_random random;
+                if (!test_case(id)) continue;
+                random.state = test.seed + id;
+                golden_load(mode);
+                end = golden_end(loaded(name), &last);
+                if (loaded(name)->size < end + size) sim_set_size(loaded(name), end + size);
+                for (at = 0; at < size; at++) {
+                    uint8_t *byte = &loaded(name)->data[end + at];
+                    if (kind == 1) *byte = 0xFF;
+                    else if (kind == 2) *byte = (uint8_t)sim_next(&random);
+                    else if (kind == 3) *byte = loaded(name)->data[at]; /* the file's own beginning */
+                    else if (kind == 4) *byte = loaded(name)->data[last + at % (end - last)]; /* its last block */
+                }
+                loaded_touch(name);
+                expect_honest(ORACLE_STRICT, 0);
+                if (kind == 0) CHECK_EQ(w.reports, 0);
+                else CHECK(w.reports != 0);
+                world_end();
+            }
+        }
+        golden_free();
+    }
+}
+
+/* Row 11: each line, each sector, and everything from each line on is zeroed. */
+TEST(zero_each_line)
+{
+    uint32_t mode, sealed, number, kind;
+    uint64_t id = 0;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (sealed = 0; sealed < 2; sealed++) {
+            int name;
+            golden_make(mode, (int)sealed);
+            for (number = 0; (name = golden_file(number)) >= 0; number++) {
+                size_t last, end = golden_end(&golden.files[golden.durable.items[name].file].durable, &last), at;
+                for (kind = 0; kind < 3; kind++) {
+                    for (at = 0; at < end; at += kind == 1 ? 512 : 64, id++) {
+                        size_t size = kind == 0 ? 64 : kind == 1 ? 512 : end - at;
+                        if (!test_case(id)) continue;
+                        if (size > end - at) size = end - at;
+                        golden_load(mode);
+                        memset(loaded(name)->data + at, 0, size);
+                        loaded_touch(name);
+                        /* what reaches the last block may be a torn write; before it, it is damage, and told */
+                        expect_honest(at + size > last ? ORACLE_TAIL : ORACLE_STRICT, at + size <= last);
+                        world_end();
+                    }
+                }
+            }
+            golden_free();
+        }
+    }
+}
+
+/* Row 6: each block written over each other block's place, in its own file and in the others. */
+TEST(misdirected_blocks)
+{
+    uint32_t mode, from_number, to_number;
+    uint64_t id = 0;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        int from_name, to_name;
+        golden_make(mode, 1);
+        for (from_number = 0; (from_name = golden_file(from_number)) >= 0; from_number++) {
+            const sim_bytes *from = &golden.files[golden.durable.items[from_name].file].durable;
+            for (to_number = 0; (to_name = golden_file(to_number)) >= 0; to_number++) {
+                const sim_bytes *to = &golden.files[golden.durable.items[to_name].file].durable;
+                size_t last, from_end = golden_end(from, &last), to_end = golden_end(to, &last), source, target;
+                for (source = 0; source < from_end; source += 64 + pai_padded(pai_get32(from->data + source + 48))) {
+                    size_t size = 64 + (size_t)pai_padded(pai_get32(from->data + source + 48));
+                    for (target = 0; target <= to_end; target += 64, id++) {
+                        if (from == to && source == target) continue;
+                        if (!test_sweep(id)) continue;
+                        golden_load(mode);
+                        sim_put(loaded(to_name), target, from->data + source, size);
+                        loaded_touch(to_name);
+                        expect_honest(target + size > last ? ORACLE_TAIL : ORACLE_STRICT, target < last);
+                        world_end();
+                    }
+                }
+            }
+        }
+        golden_free();
+    }
+}
+
+/* A whole block, or several, cut out of the middle: the rest moves up. */
+TEST(excised_blocks)
+{
+    uint32_t mode;
+    uint64_t id = 0;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        const sim_bytes *bytes;
+        size_t from, to, last, end;
+        int name, whole;
+        golden_make(mode, 1);
+        name = golden_file(0);
+        bytes = &golden.files[golden.durable.items[name].file].durable;
+        end = golden_end(bytes, &last);
+        for (from = 0; from < end; from += 64) {
+            for (to = from + 64; to < end && to <= from + 2048; to += 64, id++) {
+                if (!test_sweep(id)) continue;
+                golden_load(mode);
+                memmove(loaded(name)->data + from, loaded(name)->data + to, end - to);
+                memset(loaded(name)->data + (end - (to - from)), 0, to - from);
+                loaded_touch(name);
+                /* a cut within a block may look like a write that was torn; between blocks nothing excuses it */
+                whole = golden_begins(bytes, from) && golden_begins(bytes, to);
+                expect_honest(whole ? ORACLE_STRICT : ORACLE_TAIL, whole);
+                world_end();
+            }
+        }
+        golden_free();
+    }
+}
+
+/* Row 30: random damage of any kind and number. */
+TEST(random_damage)
+{
+    uint64_t round, rounds = test_effort(20000);
+    uint32_t mode;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        golden_make(mode, 0);
+        for (round = 0; round < rounds; round++) {
+            sim_random random;
+            uint32_t hits, files = 0;
+            if (!test_case(round * 2 + mode)) continue;
+            random.state = test.seed * 17u + round;
+            golden_load(mode);
+            while (golden_file(files) >= 0) files++;
+            for (hits = 1 + (uint32_t)sim_below(&random, 3); hits != 0; hits--) {
+                int name = golden_file((uint32_t)sim_below(&random, files));
+                sim_bytes *bytes = loaded(name);
+                size_t last, end = golden_end(&golden.files[golden.durable.items[name].file].durable, &last), at, size,
+                             i;
+                uint32_t kind = (uint32_t)sim_below(&random, 5);
+                if (end == 0) break;
+                at = (size_t)sim_below(&random, end);
+                size = 1 + (size_t)sim_below(&random, 200);
+                if (size > bytes->size - at) size = bytes->size - at;
+                for (i = at; i < at + size; i++) {
+                    if (kind == 0) bytes->data[i] = 0;
+                    else if (kind == 1) bytes->data[i] = 0xFF;
+                    else if (kind == 2) bytes->data[i] = (uint8_t)sim_next(&random);
+                    else if (kind == 3) bytes->data[i] ^= (uint8_t)(1u << sim_below(&random, 8));
+                    else bytes->data[i] = bytes->data[(size_t)sim_below(&random, end)];
+                }
+            }
+            for (hits = 0; hits < files; hits++) loaded_touch(golden_file(hits));
+            expect_honest(ORACLE_TAIL, 0);
+            world_end();
+        }
+        golden_free();
+    }
+}
+
+/* ---- a disk that lies, fails, fills ------------------------------------------------------------------------------ */
+
+/* Row 5: each sync in turn loses what it said was durable. */
+TEST(sync_lies)
+{
+    uint32_t mode, which;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < SCENARIOS; which++) {
+            uint64_t lie, syncs;
+            (void)world_count(scenarios[which], mode);
+            world_begin(mode, test.seed);
+            (void)world_run(scenarios[which], UINT64_MAX);
+            syncs = w.disk.count[SIM_SYNC];
+            world_end();
+            for (lie = 0; lie < syncs; lie++) {
+                if (!test_case((lie * SCENARIOS + which) * 2 + mode)) continue;
+                world_begin(mode, test.seed);
+                w.disk.lie_at = lie;
+                (void)world_run(scenarios[which], UINT64_MAX);
+                sim_release(&w.host.memory);
+                sim_power_cut(&w.disk, SIM_LOSE, lie);
+                sim_disarm(&w.disk);
+                w.stubborn = 0;
+                expect_honest(ORACLE_TAIL, 0);
+                world_end();
+            }
+        }
+    }
+}
+
+/* Row 16: a sync fails; the pages are clean but readable, or written, or still dirty. The handle is poisoned; what a new
+   process reads is made durable before it is shown. */
+TEST(sync_fails)
+{
+    uint32_t mode, which, variant, crash;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < SCENARIOS; which++) {
+            uint64_t calls = world_count(scenarios[which], mode), at;
+            for (at = 0; at < calls; at++) {
+                for (variant = 0; variant < 3; variant++) {
+                    for (crash = SIM_KILL; crash <= SIM_LOSE; crash++) {
+                        uint64_t id = (((at * SCENARIOS + which) * 3 + variant) * 2 + crash) * 2 + mode;
+                        uint32_t s;
+                        if (!test_sweep(id)) continue;
+                        world_begin(mode, test.seed);
+                        w.disk.fail_at = at;
+                        w.disk.fail_variant = (int)variant;
+                        (void)world_run(scenarios[which], UINT64_MAX);
+                        if (w.disk.poisoned && w.files != NULL && w.k.broken != 0) {
+                            w.k.broken = 0; /* whoever asks again is refused, however often */
+                            for (s = 0; s < KIT_STREAMS; s++) {
+                                int result = kit_write(&w.k, s, 50, KIT_NOISE);
+                                if (mode == SHARED && result == PAGENT_OK) FAIL("a poisoned log takes a block");
+                                w.k.broken = 0;
+                            }
+                        }
+                        sim_release(&w.host.memory);
+                        sim_power_cut(&w.disk, (int)crash, id);
+                        world_glance(ORACLE_STRICT);
+                        sim_power_cut(&w.disk, SIM_LOSE, id);
+                        (void)world_recover(ORACLE_STRICT);
+                        world_end();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* Row 14: each call fails: once, for ever, or all of its kind; done or not done. Then the machine restarts. */
+TEST(each_call_fails)
+{
+    static const int codes[] = {PAGENT_E_STORAGE, PAGENT_E_NO_SPACE, -5};
+    uint32_t mode, which, code, forever, variant;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < SCENARIOS; which++) {
+            uint64_t calls = world_count(scenarios[which], mode), at;
+            for (at = 0; at < calls; at++) {
+                for (code = 0; code < 27; code++) {
+                    uint64_t id = ((at * SCENARIOS + which) * 27 + code) * 2 + mode;
+                    int result;
+                    forever = code / 3 % 3;
+                    variant = code / 9;
+                    if (!test_sweep(id)) continue;
+                    world_begin(mode, test.seed);
+                    w.disk.fail_at = at;
+                    w.disk.fail_code = codes[code % 3];
+                    w.disk.fail_forever = (int)forever;
+                    w.disk.fail_variant = (int)variant;
+                    w.stubborn = (int)(id & 1u);
+                    result = world_run(scenarios[which], UINT64_MAX);
+                    if (result > 0) FAIL("a result > 0: %d", result);
+                    if (w.files != NULL) (void)world_close(); /* frees and closes everything, whatever fails */
+                    sim_power_cut(&w.disk, SIM_KILL + (int)(id / 2 % 2), id);
+                    if (id / 2 % 2 == 0) {
+                        world_glance(ORACLE_STRICT);
+                        sim_power_cut(&w.disk, SIM_LOSE, id);
+                    }
+                    (void)world_recover(ORACLE_STRICT);
+                    world_end();
+                }
+            }
+        }
+    }
+}
+
+/* Row 17: the disk is full at any number of bytes; it says NO_SPACE, nothing is lost, and it goes on when there is room. */
+TEST(disk_full)
+{
+    uint32_t mode, which;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < SCENARIOS; which++) {
+            uint64_t most, capacity;
+            (void)world_count(scenarios[which], mode);
+            world_begin(mode, test.seed);
+            (void)world_run(scenarios[which], UINT64_MAX);
+            most = sim_used(&w.disk) + w.disk.bytes_written;
+            world_end();
+            for (capacity = 64; capacity < most; capacity += capacity < 8192 ? 192 : 1472) {
+                int result;
+                uint32_t s;
+                if (!test_sweep((capacity * SCENARIOS + which) * 2 + mode)) continue;
+                world_begin(mode, test.seed);
+                w.disk.capacity = capacity;
+                result = world_run(scenarios[which], UINT64_MAX);
+                if (result != PAGENT_OK && result != PAGENT_E_NO_SPACE) {
+                    FAIL("a full disk gives %s (%s)", pagent_result_name(result), w.text);
+                }
+                w.disk.capacity = 0; /* somebody makes room */
+                if (w.files != NULL) {
+                    for (s = 0; s < KIT_STREAMS; s++) CHECK_EQ(kit_write(&w.k, s, 700, KIT_NOISE), PAGENT_OK);
+                    (void)kit_check(&w.k, ORACLE_STRICT);
+                    CHECK_EQ(world_close(), PAGENT_OK);
+                }
+                sim_power_cut(&w.disk, SIM_LOSE, capacity);
+                (void)world_recover(ORACLE_STRICT);
+                world_end();
+            }
+        }
+    }
+}
+
+/* Row 18: reads and writes that move one byte, or three, at a time leave the same directory. */
+TEST(short_reads_and_writes)
+{
+    static sim_disk want;
+    uint32_t mode, which, most;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < SCENARIOS; which++) {
+            world_begin(mode, test.seed);
+            CHECK_EQ(world_run(scenarios[which], UINT64_MAX), PAGENT_OK);
+            sim_copy_disk(&want, &w.disk);
+            world_end();
+            for (most = 1; most <= 65; most += 16) {
+                uint32_t i;
+                if (!test_case((most * SCENARIOS + which) * 2 + mode)) continue;
+                world_begin(mode, test.seed);
+                w.disk.io_max = most;
+                CHECK_EQ(world_run(scenarios[which], UINT64_MAX), PAGENT_OK);
+                CHECK_EQ(w.disk.durable.count, want.durable.count);
+                for (i = 0; i < want.durable.count && i < w.disk.durable.count; i++) {
+                    int at = sim_find(&w.disk.durable, want.durable.items[i].text);
+                    const sim_bytes *left = &want.files[want.durable.items[i].file].durable, *right;
+                    if (!CHECK(at >= 0)) continue;
+                    right = &w.disk.files[w.disk.durable.items[at].file].durable;
+                    CHECK(left->size == right->size && memcmp(left->data, right->data, left->size) == 0);
+                }
+                w.disk.io_max = most;
+                (void)world_recover(ORACLE_STRICT);
+                world_end();
+            }
+        }
+    }
+    sim_free_disk(&want);
+}
+
+/* Row 13: each allocation fails, once or from then on; nothing leaks, nothing is lost. */
+TEST(each_allocation_fails)
+{
+    uint32_t mode, which, forever;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < SCENARIOS; which++) {
+            uint64_t at, calls;
+            (void)world_count(scenarios[which], mode);
+            world_begin(mode, test.seed);
+            (void)world_run(scenarios[which], UINT64_MAX);
+            calls = w.host.memory.calls;
+            world_end();
+            for (at = 1; at <= calls; at++) {
+                for (forever = 0; forever < 2; forever++) {
+                    int result;
+                    if (!test_sweep(((at * SCENARIOS + which) * 2 + forever) * 2 + mode)) continue;
+                    world_begin(mode, test.seed);
+                    w.host.memory.fail_at = at;
+                    w.host.memory.fail_forever = (int)forever;
+                    result = world_run(scenarios[which], UINT64_MAX);
+                    if (result != PAGENT_OK && result != PAGENT_E_MEMORY && result != PAGENT_E_AGAIN) {
+                        FAIL("no memory gives %s (%s)", pagent_result_name(result), w.text);
+                    }
+                    if (w.files != NULL) (void)world_close();
+                    w.host.memory.fail_at = 0;
+                    sim_power_cut(&w.disk, SIM_LOSE, at);
+                    (void)world_recover(ORACLE_STRICT);
+                    world_end();
+                }
+            }
+        }
+    }
+}
+
+/* ---- several processes -------------------------------------------------------------------------------------------- */
+
+static struct { /* the other process */
+    sim_process process;
+    sim_host host;
+    pagent_dir dir;
+    pagent_host callbacks;
+    pagent_files *files;
+    kit_stream streams[KIT_STREAMS]; /* as it knows them */
+    uint32_t what;
+    int result;
+} other;
+
+static void other_begin(int id)
+{
+    sim_release(&other.host.memory);
+    memset(&other, 0, sizeof other);
+    sim_init_host(&other.host, test.seed + 4242u);
+    other.process.disk = &w.disk;
+    other.process.id = id;
+    other.dir = sim_dir(&other.process);
+    other.callbacks = sim_host_of(&other.host);
+}
+
+/* While the first one stands still, the other takes over, appends, perhaps trims, perhaps closes. The kit's writer is
+   lent to it, so that the oracle hears of both. */
+static void other_takes_over(void *ctx)
+{
+    kit_stream saved[KIT_STREAMS];
+    pagent_store store = w.k.store;
+    uint8_t *block = w.k.block; /* the first one's append may be under way: its bytes stay */
+    int broken = w.k.broken, result;
+    uint32_t s;
+    (void)ctx;
+    memcpy(saved, w.k.streams, sizeof saved);
+    w.k.block = (uint8_t *)malloc(KIT_BLOCK_MAX * 2u);
+    if (w.k.block == NULL) abort();
+    result = pagent_open_files(&other.files, &other.dir, &other.callbacks, &w.options, w.text);
+    other.result = result;
+    if (result == PAGENT_OK) {
+        w.k.store = pagent_files_store(other.files);
+        w.k.broken = 0;
+        (void)kit_check(&w.k, ORACLE_STRICT | ORACLE_ERRORS);
+        kit_claim(&w.k);
+        for (s = 0; s < 2; s++) CHECK_EQ(kit_write(&w.k, s, 120, KIT_NOISE), PAGENT_OK);
+        if (other.what & 1u) {
+            CHECK_EQ(kit_snapshot(&w.k, 0, 100), PAGENT_OK);
+            CHECK_EQ(kit_snapshot(&w.k, 1, 100), PAGENT_OK);
+            CHECK_EQ(kit_trim(&w.k), PAGENT_OK);
+        }
+        if (other.what & 2u) CHECK_EQ(pagent_close_files(other.files), PAGENT_OK);
+        if (other.what & 2u) other.files = NULL;
+    } else {
+        FAIL("the other process cannot open: %s (%s)", pagent_result_name(result), w.text);
+    }
+    memcpy(other.streams, w.k.streams, sizeof saved);
+    memcpy(w.k.streams, saved, sizeof saved);
+    free(w.k.block);
+    w.k.block = block;
+    w.k.store = store;
+    w.k.broken = broken;
+}
+
+/* Row 20, 21: a writer is paused before any of its calls; meanwhile another takes over although the first still believes
+   in its lock. Whatever either is told OK must be there in the end, and there is one block at each version. */
+static void sweep_zombies(uint32_t what)
+{
+    uint32_t mode, which;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < SCENARIOS; which++) {
+            uint64_t calls = world_count(scenarios[which], mode), at;
+            for (at = 0; at < calls; at++) {
+                uint32_t s;
+                if (!test_sweep((at * SCENARIOS + which) * 2 + mode)) continue;
+                world_begin(mode, test.seed);
+                other_begin(5000);
+                other.what = what;
+                w.disk.lock_broken = 1;
+                w.disk.pause_at = at;
+                w.disk.meanwhile = other_takes_over;
+                (void)world_run(scenarios[which], UINT64_MAX);
+                if (w.files != NULL) { /* the zombie tries on */
+                    for (s = 0; s < 2; s++) (void)kit_write(&w.k, s, 80, KIT_NOISE);
+                    (void)world_close();
+                }
+                if (other.files != NULL) { /* and the other is not disturbed */
+                    memcpy(w.k.streams, other.streams, sizeof other.streams);
+                    w.k.store = pagent_files_store(other.files);
+                    w.k.broken = 0;
+                    (void)pagent_close_files(other.files);
+                }
+                sim_power_cut(&w.disk, SIM_LOSE, at);
+                (void)world_recover(ORACLE_STRICT);
+                sim_release(&other.host.memory);
+                w.disk.lock_broken = 0;
+                world_end();
+            }
+        }
+    }
+}
+
+TEST(zombie)
+{
+    sweep_zombies(0);
+}
+TEST(zombie_trim)
+{
+    sweep_zombies(1);
+}
+TEST(zombie_close)
+{
+    sweep_zombies(2);
+}
+
+/* Row 19: the second opener is told so; after the first has gone it gets the store. */
+TEST(second_opener)
+{
+    uint32_t mode;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        if (!test_case(mode)) continue;
+        world_begin(mode, test.seed);
+        other_begin(5000);
+        CHECK_EQ(world_open(), PAGENT_OK);
+        CHECK_EQ(put(0, 100, KIT_NOISE), PAGENT_OK);
+        CHECK_EQ(pagent_open_files(&other.files, &other.dir, &other.callbacks, &w.options, w.text), PAGENT_E_LOCKED);
+        CHECK(w.text[0] != 0);
+        CHECK_EQ(other.host.memory.count, 0);
+        CHECK_EQ(put(0, 100, KIT_NOISE), PAGENT_OK);
+        CHECK_EQ(world_close(), PAGENT_OK);
+        CHECK_EQ(pagent_open_files(&other.files, &other.dir, &other.callbacks, &w.options, w.text), PAGENT_OK);
+        CHECK_EQ(pagent_close_files(other.files), PAGENT_OK);
+        CHECK_EQ(other.host.memory.count, 0);
+        (void)world_recover(ORACLE_STRICT);
+        world_end();
+    }
+}
+
+/* A reader beside the writer: takes no lock, writes nothing, sees everything that was acknowledged, and nothing wrong. */
+static void other_reads(void *ctx)
+{
+    pagent_file_options options = w.options;
+    pagent_store store;
+    uint64_t writes = w.disk.count[SIM_WRITE] + w.disk.count[SIM_TRUNCATE] + w.disk.count[SIM_CREATE] +
+                      w.disk.count[SIM_REMOVE] + w.disk.count[SIM_PUBLISH] + w.disk.count[SIM_LOCK];
+    char text[PAGENT_TEXT_SIZE];
+    uint32_t s;
+    int result;
+    (void)ctx;
+    options.read_only = 1;
+    options.on_discard = NULL;
+    result = pagent_open_files(&other.files, &other.dir, &other.callbacks, &options, text);
+    if (result == PAGENT_E_NOT_FOUND && w.k.acks == 0) return; /* there is nothing yet */
+    if (!CHECK_EQ(result, PAGENT_OK)) return;
+    store = pagent_files_store(other.files);
+    CHECK((store.caps & PAGENT_STORE_READS) != 0);
+    for (s = 0; s < KIT_STREAMS; s++) (void)oracle_check(&w.k.facts, &store, w.k.streams[s].id, ORACLE_LOOK);
+    CHECK_EQ(pagent_close_files(other.files), PAGENT_OK);
+    CHECK_EQ(w.disk.count[SIM_WRITE] + w.disk.count[SIM_TRUNCATE] + w.disk.count[SIM_CREATE] +
+                 w.disk.count[SIM_REMOVE] + w.disk.count[SIM_PUBLISH] + w.disk.count[SIM_LOCK],
+             writes);
+    CHECK_EQ(other.host.memory.count, 0);
+    CHECK_EQ(sim_open_handles(&w.disk, other.process.id), 0);
+}
+
+TEST(reader_beside_writer)
+{
+    uint32_t mode, which;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < SCENARIOS; which++) {
+            uint64_t calls = world_count(scenarios[which], mode), at;
+            if (scenarios[which] == run_trim) continue; /* see reader_beside_trim */
+            for (at = 0; at < calls; at++) {
+                if (!test_sweep((at * SCENARIOS + which) * 2 + mode)) continue;
+                world_begin(mode, test.seed);
+                other_begin(5000);
+                w.disk.pause_at = at;
+                w.disk.meanwhile = other_reads;
+                CHECK_EQ(world_run(scenarios[which], UINT64_MAX), PAGENT_OK);
+                sim_power_cut(&w.disk, SIM_LOSE, at);
+                (void)world_recover(ORACLE_STRICT);
+                world_end();
+            }
+        }
+    }
+}
+
+static void writer_goes_on(void *ctx)
+{
+    uint32_t s;
+    (void)ctx;
+    for (s = 0; s < 2; s++) {
+        CHECK_EQ(kit_snapshot(&w.k, s, 700), PAGENT_OK);
+        CHECK_EQ(put(s, 700, KIT_NOISE), PAGENT_OK);
+        CHECK_EQ(kit_snapshot(&w.k, s, 700), PAGENT_OK);
+        CHECK_EQ(put(s, 700, KIT_NOISE), PAGENT_OK);
+    }
+    CHECK_EQ(kit_trim(&w.k), PAGENT_OK);
+}
+
+/* Row 24: the reader is the one that stands still, while the writer rotates and trims. It may say that what it was reading
+   has gone; it never shows anything wrong. */
+TEST(reader_beside_trim)
+{
+    uint32_t mode, s;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        uint64_t at = 0;
+        int paused = 1;
+        for (at = 0; paused && at < 2000; at++) {
+            pagent_file_options options;
+            pagent_store store;
+            char text[PAGENT_TEXT_SIZE];
+            if (!test_case(at * 2 + mode)) continue;
+            world_begin(mode, test.seed);
+            other_begin(5000);
+            CHECK_EQ(world_open(), PAGENT_OK);
+            writer_goes_on(NULL);
+            sim_restart_count(&w.disk);
+            w.disk.pause_at = at;
+            w.disk.meanwhile = writer_goes_on;
+            options = w.options;
+            options.read_only = 1;
+            options.on_discard = NULL;
+            if (pagent_open_files(&other.files, &other.dir, &other.callbacks, &options, text) == PAGENT_OK) {
+                store = pagent_files_store(other.files);
+                for (s = 0; s < KIT_STREAMS; s++) {
+                    (void)oracle_check(&w.k.facts, &store, w.k.streams[s].id,
+                                       ORACLE_LOOK | ORACLE_ERRORS | ORACLE_TAIL);
+                }
+                CHECK_EQ(pagent_close_files(other.files), PAGENT_OK);
+            }
+            paused = w.disk.pause_at == UINT64_MAX;
+            w.disk.pause_at = UINT64_MAX;
+            CHECK_EQ(other.host.memory.count, 0);
+            (void)kit_check(&w.k, ORACLE_STRICT);
+            CHECK_EQ(world_close(), PAGENT_OK);
+            (void)world_recover(ORACLE_STRICT);
+            world_end();
+        }
+    }
+}
+
+/* ---- the inbox --------------------------------------------------------------------------------------------------- */
+
+enum {
+    MESSAGES = 3
+};
+static struct { /* what the senders know */
+    int sent[MESSAGES], answered[MESSAGES], consumed[MESSAGES];
+} mail;
+
+static pagent_request message_of(uint32_t i, char id[24])
+{
+    pagent_request made;
+    memset(&made, 0, sizeof made);
+    snprintf(id, 24, "message-%u", (unsigned)i);
+    made.size = (uint32_t)sizeof made;
+    made.verb = PAGENT_POST;
+    made.agent = "agent-0";
+    made.event = "note";
+    made.id = id;
+    made.data.data = "some text";
+    made.data.size = i * 3;
+    return made;
+}
+
+/* The next message from the inbox: its number, or -1 when there is none. */
+static int collect_one(uint64_t *cursor, int *result)
+{
+    uint8_t bytes[512];
+    pagent_collect request;
+    pagent_request message, want;
+    pagent_io io;
+    char id[24];
+    uint32_t i;
+    memset(&request, 0, sizeof request);
+    memset(&io, 0, sizeof io);
+    request.op = 5;
+    request.cursor = *cursor;
+    request.buffer = bytes;
+    request.capacity = (uint32_t)sizeof bytes;
+    *result = w.k.store.collect(w.k.store.ctx, &request, &io);
+    if (*result != PAGENT_OK || io.size == 0) return -1;
+    *cursor = io.cursor;
+    if (!CHECK_EQ(pagent_decode_request(bytes, io.size, &message), PAGENT_OK) || !CHECK(message.id != NULL)) return -1;
+    for (i = 0; i < MESSAGES; i++) {
+        want = message_of(i, id);
+        if (strcmp(id, message.id) != 0) continue;
+        CHECK(message.data.size == want.data.size && memcmp(message.data.data, "some text", want.data.size) == 0);
+        return (int)i;
+    }
+    FAIL("a message that nobody sent: %s", message.id);
+    return -1;
+}
+
+static int settle_one(uint32_t i)
+{
+    uint8_t bytes[512];
+    pagent_receipt receipt;
+    pagent_settle request;
+    pagent_io io;
+    char id[24];
+    int size;
+    (void)message_of(i, id);
+    memset(&receipt, 0, sizeof receipt);
+    memset(&request, 0, sizeof request);
+    memset(&io, 0, sizeof io);
+    receipt.verb = PAGENT_POST;
+    receipt.version = 100 + i;
+    size = pagent_encode_receipt(&receipt, bytes, sizeof bytes);
+    if (!CHECK(size > 0)) return PAGENT_E_ARGUMENT;
+    request.op = 6;
+    request.message = pai_hash_text(id);
+    request.receipt = bytes;
+    request.size = (uint32_t)size;
+    return w.k.store.settle(w.k.store.ctx, &request, &io);
+}
+
+static int read_one(uint32_t i)
+{
+    pagent_receipt receipt;
+    char id[24];
+    int result;
+    (void)message_of(i, id);
+    memset(&receipt, 0, sizeof receipt);
+    result = pagent_read_receipt(&other.dir, id, &receipt);
+    if (result == PAGENT_OK) CHECK(receipt.version == 100 + i && receipt.verb == PAGENT_POST);
+    return result;
+}
+
+/* Senders write, the owner collects and settles, senders read. */
+static int run_inbox(void)
+{
+    uint32_t i, tries;
+    char id[24];
+    TRY(world_open());
+    for (i = 0; i < MESSAGES; i++) {
+        pagent_request message = message_of(i, id);
+        TRY(pagent_send_message(&other.dir, &other.callbacks, &message));
+        mail.sent[i] = 1;
+    }
+    for (tries = 0; tries < MESSAGES; tries++) {
+        uint64_t cursor = 0;
+        int result, found = collect_one(&cursor, &result);
+        if (result < 0) return result;
+        if (!CHECK(found >= 0)) break;
+        TRY(settle_one((uint32_t)found));
+        mail.answered[found] = 1;
+    }
+    for (i = 0; i < MESSAGES - 1; i++) { /* the last one stays */
+        int result;
+        mail.consumed[i] = 1; /* from now on it may be gone */
+        result = read_one(i);
+        if (result != PAGENT_OK) return result;
+    }
+    return world_close();
+}
+
+static void inbox_begin(uint32_t mode)
+{
+    world_begin(mode, test.seed);
+    other_begin(900000);
+    memset(&mail, 0, sizeof mail);
+}
+
+/* Nothing that was sent is lost: the message is there, or its receipt. */
+static void check_inbox(void)
+{
+    int there[MESSAGES] = {0}, result, found;
+    uint64_t cursor = 0;
+    uint32_t i, tries;
+    if (!CHECK_EQ(world_open(), PAGENT_OK)) return;
+    for (tries = 0; tries < 20; tries++) {
+        found = collect_one(&cursor, &result);
+        if (result < 0) FAIL("collect: %s", pagent_result_name(result));
+        if (found >= 0) there[found] = 1;
+        if (found < 0 || cursor == 0) break;
+    }
+    CHECK(tries < 20);
+    for (i = 0; i < MESSAGES; i++) {
+        int receipt;
+        if (there[i] && !mail.answered[i]) CHECK_EQ(settle_one(i), PAGENT_OK);
+        receipt = read_one(i);
+        if (mail.consumed[i]) continue;
+        if (mail.sent[i] && receipt != PAGENT_OK) {
+            FAIL("message %u was sent%s; now there is %s", (unsigned)i, mail.answered[i] ? " and answered" : "",
+                 there[i] ? "the message, and settling it makes no receipt" : "neither it nor a receipt");
+        }
+        if (mail.answered[i] && receipt != PAGENT_OK) FAIL("the receipt of message %u is gone", (unsigned)i);
+    }
+    CHECK_EQ(world_close(), PAGENT_OK);
+}
+
+TEST(crash_inbox)
+{
+    uint32_t mode, crash;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        uint64_t calls, cut;
+        inbox_begin(mode);
+        CHECK_EQ(world_run(run_inbox, UINT64_MAX), PAGENT_OK);
+        calls = w.disk.calls;
+        world_end();
+        for (cut = 0; cut < 2 * calls; cut++) {
+            for (crash = 0; crash < SIM_CRASHES; crash++) {
+                if (!sim_crash_is_clean((int)crash) || !test_sweep((cut * SIM_CRASHES + crash) * 2 + mode)) continue;
+                inbox_begin(mode);
+                CHECK_EQ(world_run(run_inbox, cut), CRASHED);
+                sim_release(&other.host.memory);
+                sim_power_cut(&w.disk, (int)crash, cut * 77u + crash);
+                sim_disarm(&w.disk);
+                check_inbox();
+                world_end();
+            }
+        }
+    }
+}
+
+TEST(inbox_call_fails)
+{
+    uint32_t mode, how;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        uint64_t calls, at;
+        inbox_begin(mode);
+        CHECK_EQ(world_run(run_inbox, UINT64_MAX), PAGENT_OK);
+        calls = w.disk.calls;
+        world_end();
+        for (at = 0; at < calls; at++) {
+            for (how = 0; how < 9; how++) {
+                if (!test_sweep((at * 9 + how) * 2 + mode)) continue;
+                inbox_begin(mode);
+                w.disk.fail_at = at;
+                w.disk.fail_forever = (int)how / 3;
+                w.disk.fail_variant = (int)how % 3;
+                (void)world_run(run_inbox, UINT64_MAX);
+                if (w.files != NULL) (void)world_close();
+                CHECK_EQ(other.host.memory.count, 0);
+                CHECK_EQ(sim_open_handles(&w.disk, other.process.id), 0);
+                sim_power_cut(&w.disk, SIM_LOSE, at);
+                sim_disarm(&w.disk);
+                check_inbox();
+                world_end();
+            }
+        }
+    }
+}
+
+/* ---- the contract of pagent_store ---------------------------------------------------------------------------------- */
+
+TEST(contract_of_file_store)
+{
+    uint32_t mode, which;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (which = 0; which < KIT_CONTRACTS; which++) {
+            if (!test_case(which * 2 + mode)) continue;
+            world_begin(mode, test.seed);
+            if (CHECK_EQ(world_open(), PAGENT_OK)) {
+                kit_contracts[which](&w.k);
+                (void)kit_check(&w.k, ORACLE_STRICT);
+                CHECK_EQ(world_close(), PAGENT_OK);
+                (void)world_recover(ORACLE_STRICT);
+            }
+            world_end();
+        }
+    }
+}
+
+TEST(contract_of_memory_store)
+{
+    uint32_t which;
+    for (which = 0; which < KIT_CONTRACTS; which++) {
+        pagent_memory *memory;
+        if (!test_case(which)) continue;
+        world_begin(SHARED, test.seed);
+        if (CHECK_EQ(pagent_open_memory(&memory, &w.callbacks), PAGENT_OK)) {
+            w.k.store = pagent_memory_store(memory);
+            kit_contracts[which](&w.k);
+            (void)kit_check(&w.k, ORACLE_STRICT);
+            pagent_close_memory(memory);
+            CHECK_EQ(w.host.memory.count, 0);
+        }
+        world_end();
+    }
+}
+
+/* A store opened for reading refuses what would write. */
+TEST(read_only_refuses)
+{
+    uint32_t mode;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        pagent_append request;
+        pagent_io io;
+        uint32_t size;
+        if (!test_case(mode)) continue;
+        world_begin(mode, test.seed);
+        CHECK_EQ(run_append(), PAGENT_OK);
+        w.options.read_only = 1;
+        if (CHECK_EQ(world_open(), PAGENT_OK)) {
+            (void)kit_check(&w.k, ORACLE_STRICT);
+            size = kit_make(&w.k, w.k.block, &w.k.streams[0], PAI_COMMIT, 40, KIT_NOISE);
+            request = kit_request(&w.k, &w.k.streams[0], w.k.block, size);
+            memset(&io, 0, sizeof io);
+            CHECK_EQ(w.k.store.append(w.k.store.ctx, &request, &io), PAGENT_E_READ_ONLY);
+            CHECK_EQ(world_close(), PAGENT_OK);
+        }
+        w.options.read_only = 0;
+        (void)world_recover(ORACLE_STRICT);
+        world_end();
+    }
+}
+
+TEST_MAIN(ROW(contract_of_file_store), ROW(contract_of_memory_store), ROW(read_only_refuses), ROW(second_opener),
+          ROW(crash_create), ROW(crash_append), ROW(crash_batch), ROW(crash_rotate), ROW(crash_claim), ROW(crash_trim),
+          ROW(crash_close), ROW(crash_in_recovery), ROW(flip_each_bit), ROW(flip_preallocated), ROW(cut_each_length),
+          ROW(extend_with_anything), ROW(zero_each_line), ROW(misdirected_blocks), ROW(excised_blocks),
+          ROW(random_damage), ROW(sync_lies), ROW(sync_fails), ROW(each_call_fails), ROW(disk_full),
+          ROW(short_reads_and_writes), ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim), ROW(zombie_close),
+          ROW(reader_beside_writer), ROW(reader_beside_trim), ROW(crash_inbox), ROW(inbox_call_fails))
