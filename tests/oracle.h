@@ -1,9 +1,10 @@
 /* oracle.h: what must be in a store and what may be, kept as naively as possible.
 
    For every block that was ever handed to append it remembers stream, version and a digest of the canonical bytes.
-   A block is CLAIMED (may be there) until append or flush said OK: then it is ACKED (must be there). Invariant I: what a
-   store gives back is, per stream, versions without a gap, each one a block that was handed in under that version, linked
-   to the one before, and none of the ACKED is missing. What a reader has been shown is as good as acknowledged. */
+   A block is CLAIMED (may be there) until append or flush said OK: then it is ACKED (must be there). Invariant I:
+   what a store gives back is, per stream, versions without a gap, each one a block that was handed in under that
+   version, linked to the one before, and none of the ACKED is missing. What a reader has been shown is as good as
+   acknowledged. */
 #ifndef ORACLE_H
 #define ORACLE_H
 

@@ -262,7 +262,8 @@ TEST(blocks_have_no_zero_line)
     }
 }
 
-/* A payload that whitening itself would turn into a zero line: its bytes are the whitening stream. A PAD section moves it. */
+/* A payload that whitening itself would turn into a zero line: its bytes are the whitening stream. A PAD section
+   moves it. */
 TEST(blocks_resist_whitening)
 {
     static uint8_t bytes[1024], plain[1024];

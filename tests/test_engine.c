@@ -179,7 +179,7 @@ TEST(cut_often)
     }
 }
 
-/* ---- failing callbacks ---------------------------------------------------------------------------------------------- */
+/* ---- failing callbacks ------------------------------------------------------------------------------------------- */
 
 /* Each call of the directory and the device: once, for ever, all of its kind; done and not done. */
 TEST(disk_call_fails)
@@ -392,7 +392,7 @@ TEST(full_disk_then_room)
     }
 }
 
-/* ---- two engines -------------------------------------------------------------------------------------------------- */
+/* ---- two engines ------------------------------------------------------------------------------------------------- */
 
 /* Does what can be done for a while, without asking for anything. */
 static void side_works(uint32_t rounds)
@@ -416,8 +416,8 @@ static void rival_takes_over(void *ctx)
     on = &sides[0];
 }
 
-/* The first engine is paused before and after each call of the store; then it wakes as a zombie and goes on. Later it is
-   opened again, and the other is the zombie. Nothing is done twice, nothing acknowledged is lost. */
+/* The first engine is paused before and after each call of the store; then it wakes as a zombie and goes on. Later
+   it is opened again, and the other is the zombie. Nothing is done twice, nothing acknowledged is lost. */
 static void sweep_rivals(uint32_t kind)
 {
     static uint64_t rounds;
@@ -471,7 +471,7 @@ TEST(rivals_per_agent)
     sweep_rivals(WORLD_PER_AGENT);
 }
 
-/* ---- clocks ----------------------------------------------------------------------------------------------------------- */
+/* ---- clocks ------------------------------------------------------------------------------------------------------ */
 
 TEST(strange_clocks)
 {

@@ -1,5 +1,6 @@
-/* test_golden.c: journals written by this library are the ones in tests/golden, byte for byte, on every machine; and what
-   stands there is still read. `--write-golden` writes them anew: do that only when the format changes on purpose. */
+/* test_golden.c: journals written by this library are the ones in tests/golden, byte for byte, on every machine; and
+   what stands there is still read. `--write-golden` writes them anew: do that only when the format changes on
+   purpose. */
 #define TEST_OPTION "--write-golden"
 #define PERSISTENT_AGENT_IMPLEMENTATION
 #include "../persistent_agent.h"
@@ -113,7 +114,7 @@ static void render(const play *what)
     }
 }
 
-/* ---- files of this repository -------------------------------------------------------------------------------------- */
+/* ---- files of this repository ------------------------------------------------------------------------------------ */
 
 static void golden_path(char *path, size_t size, const char *name)
 {

@@ -161,7 +161,7 @@ static void end(void)
 
 static const pagent_effect_id any_effect = {0, 0};
 
-/* ---- the rules ---------------------------------------------------------------------------------------------------- */
+/* ---- the rules --------------------------------------------------------------------------------------------------- */
 
 /* world.h looks programs up by the agent's letter: give them to it. */
 static play given;
@@ -619,7 +619,7 @@ TEST(trimming)
     }
 }
 
-/* ---- requests as bytes -------------------------------------------------------------------------------------------- */
+/* ---- requests as bytes ------------------------------------------------------------------------------------------- */
 
 static int same(const char *left, const char *right)
 {

@@ -808,8 +808,8 @@ TEST(sync_lies)
     }
 }
 
-/* Row 16: a sync fails; the pages are clean but readable, or written, or still dirty. The handle is poisoned; what a new
-   process reads is made durable before it is shown. */
+/* Row 16: a sync fails; the pages are clean but readable, or written, or still dirty. The handle is poisoned; what a
+   new process reads is made durable before it is shown. */
 TEST(sync_fails)
 {
     uint32_t mode, which, variant, crash;
@@ -884,7 +884,8 @@ TEST(each_call_fails)
     }
 }
 
-/* Row 17: the disk is full at any number of bytes; it says NO_SPACE, nothing is lost, and it goes on when there is room. */
+/* Row 17: the disk is full at any number of bytes; it says NO_SPACE, nothing is lost, and it goes on when there is
+   room. */
 TEST(disk_full)
 {
     uint32_t mode, which;
@@ -988,7 +989,7 @@ TEST(each_allocation_fails)
     }
 }
 
-/* ---- several processes -------------------------------------------------------------------------------------------- */
+/* ---- several processes ------------------------------------------------------------------------------------------- */
 
 static struct { /* the other process */
     sim_process process;
@@ -1051,8 +1052,8 @@ static void other_takes_over(void *ctx)
     w.k.broken = broken;
 }
 
-/* Row 20, 21: a writer is paused before any of its calls; meanwhile another takes over although the first still believes
-   in its lock. Whatever either is told OK must be there in the end, and there is one block at each version. */
+/* Row 20, 21: a writer is paused before any of its calls; meanwhile another takes over although the first still
+   believes in its lock. Whatever either is told OK must be there in the end, and there is one block at each version. */
 static void sweep_zombies(uint32_t what)
 {
     uint32_t mode, which;
@@ -1125,7 +1126,8 @@ TEST(second_opener)
     }
 }
 
-/* A reader beside the writer: takes no lock, writes nothing, sees everything that was acknowledged, and nothing wrong. */
+/* A reader beside the writer: takes no lock, writes nothing, sees everything that was acknowledged, and nothing
+   wrong. */
 static void other_reads(void *ctx)
 {
     pagent_file_options options = w.options;
@@ -1187,8 +1189,8 @@ static void writer_goes_on(void *ctx)
     CHECK_EQ(kit_trim(&w.k), PAGENT_OK);
 }
 
-/* Row 24: the reader is the one that stands still, while the writer rotates and trims. It may say that what it was reading
-   has gone; it never shows anything wrong. */
+/* Row 24: the reader is the one that stands still, while the writer rotates and trims. It may say that what it was
+   reading has gone; it never shows anything wrong. */
 TEST(reader_beside_trim)
 {
     uint32_t mode, s;
@@ -1433,7 +1435,7 @@ TEST(inbox_call_fails)
     }
 }
 
-/* ---- the contract of pagent_store ---------------------------------------------------------------------------------- */
+/* ---- the contract of pagent_store -------------------------------------------------------------------------------- */
 
 TEST(contract_of_file_store)
 {

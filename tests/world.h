@@ -9,9 +9,9 @@
        T0 a timer             W0 wait for "go" from another agent   W1 … from outside    Sx send "go" to agent x
        E0 a handler fails; an on_error state takes over      K0 a handler fails; the agent is parked and retried
        L0 the context grows
-   Each thing done adds a letter to the log in the agent's context, so that what must come out is known beforehand. Posted
-   "note"s are counted by number: each acknowledged one exactly once. The world remembers every call that was begun:
-   its key, how often, for what. */
+   Each thing done adds a letter to the log in the agent's context, so that what must come out is known beforehand.
+   Posted "note"s are counted by number: each acknowledged one exactly once. The world remembers every call that was
+   begun: its key, how often, for what. */
 #ifndef WORLD_H
 #define WORLD_H
 
@@ -307,7 +307,7 @@ static void expected_log(const char *program, char *log)
     *log = 0;
 }
 
-/* ---- the outside: a service that is called -------------------------------------------------------------------------- */
+/* ---- the outside: a service that is called ----------------------------------------------------------------------- */
 
 static outside_call *outside_find(const pagent_call *call)
 {
@@ -438,7 +438,8 @@ static void host_trace(void *ctx, const pagent_trace *record)
     }
 }
 
-/* Hands one answer in; also twice, for another attempt and for another agent: those are refused. 1: something happened. */
+/* Hands one answer in; also twice, for another attempt and for another agent: those are refused. 1: something
+   happened. */
 static int deliver_answer(void)
 {
     outside_answer later;
@@ -484,7 +485,7 @@ static uint32_t own_answers(void)
     return count;
 }
 
-/* ---- requests --------------------------------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 static ask *new_ask(uint32_t verb, const char *agent, const char *event, const char *id, const void *data, size_t size)
 {
@@ -609,7 +610,7 @@ static uint32_t open_asks(void)
     return count;
 }
 
-/* ---- looking at agents -------------------------------------------------------------------------------------------------- */
+/* ---- looking at agents ------------------------------------------------------------------------------------------- */
 
 static int look(const char *agent, uint64_t version, pagent_view **view)
 {
@@ -683,7 +684,7 @@ static int tend_agent(const char *name, uint64_t *due_ms, int *ended)
     return acted;
 }
 
-/* ---- one life ------------------------------------------------------------------------------------------------------------ */
+/* ---- one life ---------------------------------------------------------------------------------------------------- */
 
 static int world_open(void)
 {
@@ -762,8 +763,8 @@ static void world_die(void)
     }
 }
 
-/* Nothing is left to do now: a moment passes, or all the time until an agent wants to be looked at. (The engine's own next
-   deadline is mostly its next look into the inbox.) */
+/* Nothing is left to do now: a moment passes, or all the time until an agent wants to be looked at. (The engine's
+   own next deadline is mostly its next look into the inbox.) */
 static void advance_clock(uint64_t due_ms)
 {
     uint64_t deadline = pagent_next_deadline(on->engine);
@@ -905,7 +906,7 @@ static void world_disarm(void)
     w.host_fail_at = 0;
 }
 
-/* ---- the end: is everything as it had to be? ------------------------------------------------------------------------------ */
+/* ---- the end: is everything as it had to be? --------------------------------------------------------------------- */
 
 static void check_history(const char *name, uint64_t newest)
 {
