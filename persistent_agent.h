@@ -101,7 +101,7 @@
    - Calls are at-least-once with a key. A call that was under way at a crash may have happened: choose its crash_policy.
      Exactly-once needs the other side to know the key, or CRASH_ONCE and a decision of yours.
    - The loss of the newest blocks together (an old copy of the directory) is undetectable from one journal alone. Keep an
-     anchor (version and link of pagent_info) elsewhere; a claim's nonce keeps keys apart in any case.
+     anchor (version and link of pagent_info) elsewhere, and ask pagent_check_anchor; a claim's nonce keeps keys apart.
    - Power-cut safety is the disk's: it holds where fsync is honest. A store declares what it survives (store.caps).
    - Checksums detect damage, not forgery. There is no encryption and no MAC yet.
    How a step goes: an event comes (start, signal, answer, decision, deadline). The first row that accepts it, from the
@@ -869,6 +869,11 @@ PAGENT_API int pagent_view_entry(const pagent_view *view, uint32_t index, pagent
 /* All agents of the store, in no order. *cursor starts at 0. OK: *summary is one; END. Only over a store that answers at
    once; E_ARGUMENT otherwise. */
 PAGENT_API int pagent_next_agent(pagent_engine *engine, uint64_t *cursor, pagent_summary *summary);
+
+/* Whether the journal still holds what an anchor names: version and link of a pagent_info that was kept elsewhere. OK;
+   E_LOST_TAIL: it ends before that version; E_FOREIGN: another history stands there (a copy that went its own way);
+   E_TRIMMED; PENDING is E_AGAIN: only over a store that answers at once. */
+PAGENT_API int pagent_check_anchor(pagent_engine *engine, const char *agent, uint64_t version, uint64_t link);
 
 /* The stream of a name: what stores, traces and call ids know an agent by. */
 PAGENT_API uint64_t pagent_stream_of(const char *agent);
@@ -3094,10 +3099,10 @@ static int pai_check_reachable(const pai_check *check)
 static int pai_check_handled(const pai_check *check, const char *list, const char *table, uint32_t kind)
 {
     const pagent_machine *m = check->m;
-    const char *rest = list, *at;
+    const char *rest = list;
     size_t size;
     uint32_t index = 0, i;
-    while ((at = pai_next_name(&rest, &size)) != NULL) {
+    while (pai_next_name(&rest, &size) != NULL) {
         for (i = 0; i < m->transition_count; i++) {
             pai_event_name event;
             if (pai_parse_event(m, m->transitions[i].event, &event) && event.kind == kind && event.name == index) break;
@@ -3639,7 +3644,7 @@ static const uint32_t pai_nowhere = UINT32_MAX;
 
 typedef struct pai_flight { uint64_t message, stream; } pai_flight;
 
-enum { PAI_FLIGHT_MAX = 256, PAI_LIST_MAX = 64, PAI_DOUBTS_MAX = 8, PAI_TASK_SIZE = 512, PAI_FREE_MAX = 1024 };
+enum { PAI_FLIGHT_MAX = 256, PAI_LIST_MAX = 64, PAI_DOUBTS_MAX = 8, PAI_TASK_SIZE = 512, PAI_FREE_MAX = 1024, PAI_FREE_IDLE = 64 };
 
 struct pagent_engine {
     pagent_host host;
@@ -7494,11 +7499,30 @@ static void pai_run_ready(pagent_engine *e)
     }
 }
 
+/* What a burst left behind. */
+static void pai_shrink(pagent_engine *e)
+{
+    while (e->free_task_count > PAI_FREE_IDLE) {
+        pai_task *task = e->free_tasks;
+        e->free_tasks = task->next;
+        e->free_task_count--;
+        pai_free(&e->heap, task, task->size);
+    }
+    while (e->free_commit_count > PAI_FREE_IDLE) {
+        pai_commit *commit = e->free_commits;
+        e->free_commits = commit->next;
+        e->free_commit_count--;
+        pai_free_buffer(&e->heap, &commit->buffer);
+        pai_free(&e->heap, commit, sizeof *commit);
+    }
+}
+
 static void pai_seal_when_idle(pagent_engine *e)
 {
-    if (e->sealed || e->store.flush == NULL || e->flush_busy || e->staged != NULL) return;
+    if (e->sealed || e->flush_busy || e->staged != NULL) return;
     if (e->now < pai_after(e->last_commit_ms, e->limits.idle_seal_ms) && e->now >= e->last_commit_ms) return;
     e->sealed = 1;
+    pai_shrink(e);
     pai_flush(e, 1);
 }
 
@@ -7560,7 +7584,7 @@ PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine)
     for (commit = e->doubtful; commit != NULL; commit = commit->next) {
         if (commit->retry_ms < due) due = commit->retry_ms;
     }
-    if (!e->sealed && e->store.flush != NULL) {
+    if (!e->sealed) {
         uint64_t seal = pai_after(e->last_commit_ms, e->limits.idle_seal_ms);
         if (seal < due) due = seal;
     }
@@ -8319,7 +8343,7 @@ PAGENT_API void *pagent_arena_allocate(void *arena, void *old, size_t old_size, 
 #ifndef PAGENT_NO_FILE
 
 /* ================================================================================================================
-   [FILES]  the file store: logs, segments, recovery; then its directory's inbox, then POSIX
+   [FILES]  the file store: logs, segments, recovery; then the directory's inbox, then POSIX
    Owns the files of one directory, and a table of the heads of all agents in it. Stands on pagent_dir alone.
 
      log.00000001  log.00000002 …              one shared log in numbered segments, or
@@ -8329,14 +8353,14 @@ PAGENT_API void *pagent_arena_allocate(void *arena, void *old, size_t old_size, 
      a segment   | LOG | INDEX … | blocks of agents … | SEAL | blocks … | zeros
                  |<- synced before it is published ->|    ^ all before it was durable when it was written
 
-   LOG names the segment before it and its end there, the cut: whatever stands behind the cut counts for nothing. INDEX
-   holds the head of every agent, and where its blocks stand since its newest snapshot: opening reads one segment.
+   LOG names the segment before it and its end there, the cut: what stands behind the cut counts for nothing. INDEX holds
+   the head of every agent, and where its blocks stand since its newest snapshot: opening reads one segment.
 
    Invariants: 1. A writer appends only to segments that it has published itself, exclusively, under the next number.
-   2. An append is acknowledged only if, after the sync, the next number was still free and our own file still there: so
-   one writer's acknowledged blocks are always before the cut that the next writer chooses (it looks once more behind the
-   cut after publishing, and moves it with one more segment when somebody was acknowledged in between). The directory's
-   lock makes such meetings rare; nothing depends on it. 3. Nothing durable is ever overwritten.
+   2. An append is acknowledged only if, after the sync, the next number was still free and our own file still there. So
+   what one writer acknowledges is before the cut that the next writer chooses: that one looks once more behind the cut
+   after publishing, and moves it with one more segment when somebody was acknowledged in between (the one it leaves is
+   void). The directory's lock makes such meetings rare; nothing depends on it. 3. Nothing durable is ever overwritten.
 
    What may fail: the host's allocator, and every callback of the directory and its device. A failed sync ends the
    store (open it again); a full disk does not. */
@@ -8348,19 +8372,24 @@ enum {
     PAI_INDEX_PAYLOAD = 256 * 1024, /* INDEX blocks are cut near here */
     PAI_INDEX_BLOCK_MAX = 1 << 20,  /* one agent's chain may be long: 65,535 places of 8 bytes */
     PAI_INDEX_RECORD = 56,
-    PAI_LOG_SIZE = 80,
-    PAI_FRONT = 32, /* a PAD section: leaves the first 32 payload bytes as pai_finish_block wants them */
-    PAI_GROW_MIN = 4096,
+    PAI_LOG_SECTION = 88,
+    PAI_LOG_BLOCK = 192,
+    PAI_FRONT = 32,       /* a PAD section: leaves the first 32 payload bytes as pai_finish_block wants them */
+    PAI_GROW_MIN = 4096,  /* preallocation doubles from here */
     PAI_ROOM_KEPT = 4096, /* preallocated, and left to cancel and rollback when the disk is full */
-    PAI_SLOTS = 8,
-    PAI_OPEN_LOGS_MAX = 64,
+    PAI_SEGMENTS_OPEN = 64,
     PAI_TRIES = 8,
     PAI_FILE_NAME = 64,
-    PAI_MODE_PER_AGENT = 1
+    PAI_SEGMENT_MAX = 99999999,
+    PAI_BLOCKS_MAX = 2400,         /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
+    PAI_SEGMENT_BYTES = 4 << 20,
+    PAI_INDEX_SHARE = 16,          /* INDEXes are at most 1/16 of what is written */
+    PAI_ZEROED = 1 << 20,          /* growing by so much at most is cheap, and makes small steps cheaper; */
+    PAI_BATCH_LARGE = 64 * 1024,   /* batches that large gain nothing from it */
+    PAI_LOG_OURS = INT32_MAX       /* not loaded; its newest segment is ours, and sealed */
 };
-#define PAI_SEGMENT_MAX 99999999u
 
-/* ---- Pages: an array that grows without moving or over-allocating; items never straddle. */
+/* ---- Pages: an array that grows without moving or over-allocating. */
 typedef struct pai_pages {
     uint8_t **page;
     uint32_t page_count;
@@ -8369,24 +8398,22 @@ typedef struct pai_pages {
     uint32_t item_size;
 } pai_pages;
 
-static void *pai_item(const pai_pages *pages, uint32_t index)
+static void *pai_page_item(const pai_pages *pages, uint32_t index)
 {
     return pages->page[index / PAI_PAGE_ITEMS] + (size_t)(index % PAI_PAGE_ITEMS) * pages->item_size;
 }
 
 static int pai_add_page(const pai_heap *heap, pai_pages *pages)
 {
-    size_t bytes = (size_t)PAI_PAGE_ITEMS * pages->item_size;
     uint8_t *page;
     if (pages->page_count == pages->page_room) {
         uint32_t room = pages->page_room != 0 ? pages->page_room * 2 : 8;
-        void *grown = heap->allocate(heap->ctx, pages->page, pages->page_room * sizeof(uint8_t *),
-                                     room * sizeof(uint8_t *));
+        void *grown = heap->allocate(heap->ctx, pages->page, pages->page_room * sizeof(uint8_t *), room * sizeof(uint8_t *));
         if (grown == NULL) return PAGENT_E_MEMORY;
         pages->page = (uint8_t **)grown;
         pages->page_room = room;
     }
-    page = (uint8_t *)pai_allocate(heap, bytes);
+    page = (uint8_t *)pai_allocate(heap, (size_t)PAI_PAGE_ITEMS * pages->item_size);
     if (page == NULL) return PAGENT_E_MEMORY;
     pages->page[pages->page_count++] = page;
     return PAGENT_OK;
@@ -8400,24 +8427,22 @@ static int pai_add_item(const pai_heap *heap, pai_pages *pages, uint32_t *index)
         if (result != PAGENT_OK) return result;
     }
     *index = pages->count++;
-    pai_clear(pai_item(pages, *index), pages->item_size);
+    pai_clear(pai_page_item(pages, *index), pages->item_size);
     return PAGENT_OK;
 }
 
 static void pai_free_pages(const pai_heap *heap, pai_pages *pages)
 {
-    uint32_t i, item_size = pages->item_size;
-    for (i = 0; i < pages->page_count; i++) pai_free(heap, pages->page[i], (size_t)PAI_PAGE_ITEMS * item_size);
+    uint32_t i;
+    for (i = 0; i < pages->page_count; i++) pai_free(heap, pages->page[i], (size_t)PAI_PAGE_ITEMS * pages->item_size);
     pai_free(heap, pages->page, pages->page_room * sizeof(uint8_t *));
-    pai_clear(pages, sizeof *pages);
-    pages->item_size = item_size;
 }
 
 /* ---- The table: what is known of every agent while it sleeps. At most 128 bytes for an agent with 6 blocks since its
    snapshot: 64 here, 20 for each 3 blocks' places, 4 in the heap of due times, 5 to 11 in the hash index. */
 typedef struct pai_head {
     uint64_t stream;
-    uint64_t version; /* 0: there is none (a creation that was undone) */
+    uint64_t version; /* 0: there is none (a creation that was undone, or not begun) */
     uint64_t link;
     uint64_t due_ms;
     uint64_t time_ms;
@@ -8425,7 +8450,7 @@ typedef struct pai_head {
     uint32_t chain;       /* node with the newest places */
     uint32_t chain_count; /* blocks since and with the newest snapshot: all places */
     uint32_t due_place;   /* in the heap, + 1; 0: never due */
-    uint32_t log;         /* a log per agent: which one, + 1; 0: not opened since */
+    uint32_t log;         /* a log per agent: which one, + 1; 0, or PAI_LOG_OURS: not loaded */
     uint16_t state;
     uint8_t status;
     uint8_t flags;
@@ -8442,7 +8467,7 @@ typedef struct pai_location {
     uint32_t line;
 } pai_location;
 
-typedef struct pai_table {
+typedef struct pai_heads {
     pai_pages heads; /* of pai_head */
     pai_pages nodes; /* of pai_node; item 0 is not used */
     pai_pages due;   /* of uint32_t: a binary heap of heads, by due_ms */
@@ -8450,88 +8475,64 @@ typedef struct pai_table {
     uint32_t free_node;
     uint32_t *index; /* open addressing: head + 1, 0: free */
     uint32_t index_room;
-} pai_table;
+} pai_heads;
 
-static void pai_init_table(pai_table *table)
+static pai_head *pai_head_at(const pai_heads *table, uint32_t index)
 {
-    pai_clear(table, sizeof *table);
-    table->heads.item_size = sizeof(pai_head);
-    table->nodes.item_size = sizeof(pai_node);
-    table->due.item_size = sizeof(uint32_t);
+    return (pai_head *)pai_page_item(&table->heads, index);
 }
 
-static void pai_free_table(const pai_heap *heap, pai_table *table)
+static pai_node *pai_node_at(const pai_heads *table, uint32_t index)
 {
-    pai_free_pages(heap, &table->heads);
-    pai_free_pages(heap, &table->nodes);
-    pai_free_pages(heap, &table->due);
-    pai_free(heap, table->index, table->index_room * sizeof(uint32_t));
-    pai_init_table(table);
+    return (pai_node *)pai_page_item(&table->nodes, index);
 }
 
-static pai_head *pai_head_at(const pai_table *table, uint32_t index)
+static uint32_t *pai_due_at(const pai_heads *table, uint32_t index)
 {
-    return (pai_head *)pai_item(&table->heads, index);
-}
-
-static pai_node *pai_node_at(const pai_table *table, uint32_t index)
-{
-    return (pai_node *)pai_item(&table->nodes, index);
-}
-
-static uint32_t *pai_due_at(const pai_table *table, uint32_t index)
-{
-    return (uint32_t *)pai_item(&table->due, index);
+    return (uint32_t *)pai_page_item(&table->due, index);
 }
 
 /* Where the stream's head is in the index, or the free slot where it would be. */
-static uint32_t pai_index_slot(const pai_table *table, uint64_t stream)
+static uint32_t pai_index_slot(const pai_heads *table, uint64_t stream)
 {
     uint32_t mask = table->index_room - 1, slot = (uint32_t)pai_mix(stream) & mask;
-    while (table->index[slot] != 0 && pai_head_at(table, table->index[slot] - 1)->stream != stream) {
-        slot = (slot + 1) & mask;
-    }
+    while (table->index[slot] != 0 && pai_head_at(table, table->index[slot] - 1)->stream != stream) slot = (slot + 1) & mask;
     return slot;
 }
 
-static pai_head *pai_find_head(const pai_table *table, uint64_t stream)
+static pai_head *pai_find_head(const pai_heads *table, uint64_t stream)
 {
-    uint32_t slot;
-    if (table->index_room == 0) return NULL;
-    slot = pai_index_slot(table, stream);
-    return table->index[slot] != 0 ? pai_head_at(table, table->index[slot] - 1) : NULL;
+    uint32_t slot = table->index_room != 0 ? pai_index_slot(table, stream) : 0;
+    return table->index_room != 0 && table->index[slot] != 0 ? pai_head_at(table, table->index[slot] - 1) : NULL;
 }
 
-static int pai_grow_index(const pai_heap *heap, pai_table *table)
+static uint32_t pai_head_index(const pai_heads *table, const pai_head *head)
 {
-    uint32_t *old = table->index, i, room = table->index_room;
-    uint32_t *made = (uint32_t *)pai_allocate(heap, (room != 0 ? room * 2 : 64u) * sizeof(uint32_t));
+    return table->index[pai_index_slot(table, head->stream)] - 1;
+}
+
+static int pai_grow_index(const pai_heap *heap, pai_heads *table)
+{
+    uint32_t *old = table->index, i, room = table->index_room, more = room != 0 ? room * 2 : 64;
+    uint32_t *made = (uint32_t *)pai_allocate(heap, more * sizeof(uint32_t));
     if (made == NULL) return PAGENT_E_MEMORY;
     table->index = made;
-    table->index_room = room != 0 ? room * 2 : 64u;
-    for (i = 0; i < table->heads.count; i++) {
-        table->index[pai_index_slot(table, pai_head_at(table, i)->stream)] = i + 1;
-    }
+    table->index_room = more;
+    for (i = 0; i < table->heads.count; i++) made[pai_index_slot(table, pai_head_at(table, i)->stream)] = i + 1;
     pai_free(heap, old, room * sizeof(uint32_t));
     return PAGENT_OK;
 }
 
-/* The head of a stream, made when there is none. Also makes sure that the heap of due times has room for it, so that
-   nothing that follows can fail for lack of memory. */
-static int pai_make_head(const pai_heap *heap, pai_table *table, uint64_t stream, pai_head **head)
+/* The head of a stream, made when there is none; with its room in the heap of due times. */
+static int pai_make_head(const pai_heap *heap, pai_heads *table, uint64_t stream, pai_head **head)
 {
     uint32_t index, slot;
-    int result;
+    int result = PAGENT_OK;
     *head = pai_find_head(table, stream);
     if (*head != NULL) return PAGENT_OK;
-    if (table->heads.count >= table->index_room / 4 * 3) {
-        result = pai_grow_index(heap, table);
-        if (result != PAGENT_OK) return result;
-    }
-    while (table->due.count <= table->heads.count) {
-        result = pai_add_item(heap, &table->due, &index);
-        if (result != PAGENT_OK) return result;
-    }
+    if (table->heads.count >= table->index_room / 4 * 3) result = pai_grow_index(heap, table);
+    while (result == PAGENT_OK && table->due.count <= table->heads.count) result = pai_add_item(heap, &table->due, &index);
+    if (result != PAGENT_OK) return result;
     slot = pai_index_slot(table, stream);
     result = pai_add_item(heap, &table->heads, &index);
     if (result != PAGENT_OK) return result;
@@ -8542,43 +8543,36 @@ static int pai_make_head(const pai_heap *heap, pai_table *table, uint64_t stream
     return PAGENT_OK;
 }
 
-/* ---- The heap of due times. Position i has its children at 2i + 1 and 2i + 2. */
-static uint64_t pai_due_ms(const pai_table *table, uint32_t place)
+/* The heap of due times: place i has its children at 2i + 1 and 2i + 2. */
+static uint64_t pai_due_ms(const pai_heads *table, uint32_t place)
 {
     return pai_head_at(table, *pai_due_at(table, place))->due_ms;
 }
 
-static void pai_due_put(pai_table *table, uint32_t place, uint32_t index)
+static void pai_due_put(pai_heads *table, uint32_t place, uint32_t index)
 {
     *pai_due_at(table, place) = index;
     pai_head_at(table, index)->due_place = place + 1;
 }
 
-static void pai_due_settle(pai_table *table, uint32_t place)
+static void pai_due_settle(pai_heads *table, uint32_t place)
 {
-    uint32_t index = *pai_due_at(table, place);
+    uint32_t index = *pai_due_at(table, place), child;
     uint64_t due_ms = pai_head_at(table, index)->due_ms;
-    while (place != 0 && pai_due_ms(table, (place - 1) / 2) > due_ms) {
+    for (; place != 0 && pai_due_ms(table, (place - 1) / 2) > due_ms; place = (place - 1) / 2) {
         pai_due_put(table, place, *pai_due_at(table, (place - 1) / 2));
-        place = (place - 1) / 2;
     }
-    for (;;) {
-        uint32_t child = 2 * place + 1;
+    for (;; place = child) {
+        child = 2 * place + 1;
         if (child + 1 < table->due_count && pai_due_ms(table, child + 1) < pai_due_ms(table, child)) child++;
         if (child >= table->due_count || pai_due_ms(table, child) >= due_ms) break;
         pai_due_put(table, place, *pai_due_at(table, child));
-        place = child;
     }
     pai_due_put(table, place, index);
 }
 
-static uint32_t pai_head_index(const pai_table *table, const pai_head *head)
-{
-    return table->index[pai_index_slot(table, head->stream)] - 1;
-}
-
 /* Gives a head its due time and moves it in, within, or out of the heap. */
-static void pai_set_due(pai_table *table, pai_head *head, uint64_t due_ms)
+static void pai_set_due(pai_heads *table, pai_head *head, uint64_t due_ms)
 {
     uint32_t place = head->due_place;
     if (head->due_ms == due_ms) return;
@@ -8588,10 +8582,7 @@ static void pai_set_due(pai_table *table, pai_head *head, uint64_t due_ms)
         table->due_count--;
         if (place - 1 == table->due_count) return;
         pai_due_put(table, place - 1, *pai_due_at(table, table->due_count));
-        pai_due_settle(table, place - 1);
-        return;
-    }
-    if (place == 0) {
+    } else if (place == 0) {
         pai_due_put(table, table->due_count, pai_head_index(table, head));
         place = ++table->due_count;
     }
@@ -8600,8 +8591,9 @@ static void pai_set_due(pai_table *table, pai_head *head, uint64_t due_ms)
 
 /* The next place after `place` in a walk over those due at or before `limit_ms`; UINT32_MAX at the end. What is due later
    has nothing earlier below it, so the walk costs what it finds. *later_ms: the earliest due time that it passed by. */
-static uint32_t pai_due_step(const pai_table *table, uint32_t place, int enter, uint64_t limit_ms, uint64_t *later_ms)
+static uint32_t pai_due_step(const pai_heads *table, uint32_t place, uint64_t limit_ms, uint64_t *later_ms)
 {
+    int enter = 1;
     for (;;) {
         uint32_t next = enter ? 2 * place + 1 : UINT32_MAX;
         while (next >= table->due_count) {
@@ -8617,33 +8609,18 @@ static uint32_t pai_due_step(const pai_table *table, uint32_t place, int enter, 
 }
 
 /* The earliest due time above `limit_ms`. */
-static uint64_t pai_due_after(const pai_table *table, uint64_t limit_ms)
+static uint64_t pai_due_after(const pai_heads *table, uint64_t limit_ms)
 {
     uint64_t later_ms = PAGENT_FOREVER;
     uint32_t place = 0;
     if (table->due_count == 0) return PAGENT_FOREVER;
     if (pai_due_ms(table, 0) > limit_ms) return pai_due_ms(table, 0);
-    while (place != UINT32_MAX) place = pai_due_step(table, place, 1, limit_ms, &later_ms);
+    while (place != UINT32_MAX) place = pai_due_step(table, place, limit_ms, &later_ms);
     return later_ms;
 }
 
-/* ---- Chains: where an agent's blocks stand. */
-static int pai_make_node(const pai_heap *heap, pai_table *table, uint32_t *index)
-{
-    int result;
-    if (table->free_node != 0) {
-        *index = table->free_node;
-        table->free_node = pai_node_at(table, *index)->previous;
-        pai_clear(pai_node_at(table, *index), sizeof(pai_node));
-        return PAGENT_OK;
-    }
-    result = pai_add_item(heap, &table->nodes, index);
-    if (result == PAGENT_OK && *index == 0) result = pai_add_item(heap, &table->nodes, index);
-    return result;
-}
-
-/* Frees the nodes from `index` back to, and without, `until`. */
-static void pai_free_chain(pai_table *table, uint32_t index, uint32_t until)
+/* Frees the nodes of a chain from `index` back to, and without, `until`. */
+static void pai_free_chain(pai_heads *table, uint32_t index, uint32_t until)
 {
     while (index != 0 && index != until) {
         pai_node *node = pai_node_at(table, index);
@@ -8654,7 +8631,20 @@ static void pai_free_chain(pai_table *table, uint32_t index, uint32_t until)
     }
 }
 
-static int pai_push_location(const pai_heap *heap, pai_table *table, pai_head *head, uint32_t segment, uint32_t line)
+static int pai_make_node(const pai_heap *heap, pai_heads *table, uint32_t *index)
+{
+    int result = PAGENT_OK;
+    *index = table->free_node;
+    if (*index != 0) {
+        table->free_node = pai_node_at(table, *index)->previous;
+        pai_clear(pai_node_at(table, *index), sizeof(pai_node));
+        return PAGENT_OK;
+    }
+    while (result == PAGENT_OK && *index == 0) result = pai_add_item(heap, &table->nodes, index);
+    return result;
+}
+
+static int pai_push_location(const pai_heap *heap, pai_heads *table, pai_head *head, uint32_t segment, uint32_t line)
 {
     pai_node *node = head->chain != 0 ? pai_node_at(table, head->chain) : NULL;
     uint32_t at = 0, index;
@@ -8673,75 +8663,68 @@ static int pai_push_location(const pai_heap *heap, pai_table *table, pai_head *h
     return PAGENT_OK;
 }
 
-/* The newest `count` places, newest first, of a chain whose newest node is a copy. */
-static int pai_collect_chain(const pai_heap *heap, const pai_table *table, const pai_node *newest, uint32_t count,
+/* The newest `count` places, newest first, of the chain that begins with `node`. */
+static int pai_collect_chain(const pai_heap *heap, const pai_heads *table, const pai_node *node, uint32_t count,
                              pai_buffer *out)
 {
-    const pai_node *node = newest;
     out->size = 0;
     if (pai_reserve(heap, out, (size_t)count * sizeof(pai_location)) != PAGENT_OK) return PAGENT_E_MEMORY;
-    while (count != 0) {
+    for (;; node = pai_node_at(table, node->previous)) {
         uint32_t at = PAI_NODE_LINES;
-        while (at != 0 && count != 0) {
+        while (at-- != 0 && count != 0) {
             pai_location place;
-            if (node->line[--at] == 0) continue;
+            if (node->line[at] == 0) continue;
             place.segment = node->segment;
             place.line = node->line[at];
             (void)pai_append_bytes(heap, out, &place, sizeof place);
             count--;
         }
-        if (count != 0 && node->previous == 0) return PAGENT_E_CORRUPT;
-        if (count != 0) node = pai_node_at(table, node->previous);
+        if (count == 0) return PAGENT_OK;
+        if (node->previous == 0) return PAGENT_E_CORRUPT;
     }
-    return PAGENT_OK;
 }
 
 /* The oldest segment that a chain reaches into. */
-static uint32_t pai_chain_floor(const pai_table *table, const pai_head *head)
+static uint32_t pai_chain_floor(const pai_heads *table, const pai_head *head)
 {
     uint32_t index = head->chain, floor = UINT32_MAX;
-    while (index != 0) {
-        floor = pai_node_at(table, index)->segment;
-        index = pai_node_at(table, index)->previous;
-    }
+    for (; index != 0; index = pai_node_at(table, index)->previous) floor = pai_node_at(table, index)->segment;
     return floor;
 }
 
-/* ---- The store, its logs and their ends. */
-typedef struct pai_tail { /* a segment as far as it has been checked, or written */
-    uint32_t number;      /* 0: there is no segment yet */
-    uint32_t stream_0;    /* version of the last block on stream 0 */
+/* ---- The store. */
+typedef struct pai_segment { /* an open file, and what its LOG says */
+    uint64_t stream;    /* its log: 0 is the shared one */
+    uint32_t number;
+    int file;           /* 0: this slot is free */
     uint64_t id;
-    uint64_t end;         /* where the next block goes */
-    uint64_t cut;         /* end of the last block that is not a SEAL: what the next segment will call our end */
-    uint64_t durable;     /* up to here durable */
-    uint64_t allocated;   /* the file's size */
-    uint64_t index_end;
-    uint64_t link_0;      /* link of the last block on stream 0 */
-    uint64_t last_link;   /* link of the last block before the cut */
-    uint32_t before;      /* the segment before this one; 0: none */
-    uint32_t index_count; /* INDEX blocks */
-    uint64_t before_id;
+    uint64_t start;     /* end of the INDEX */
+    uint64_t size;      /* of the file, when it was looked at last */
+    uint64_t before_id; /* the segment before this one: its id, its cut, the link before the cut */
     uint64_t before_cut;
     uint64_t before_link;
-    int file;
-} pai_tail;
+    uint32_t before;    /* its number; 0: none */
+    uint32_t used;      /* tick */
+} pai_segment;
 
-typedef struct pai_log {
-    uint64_t stream; /* 0: the shared log */
-    pai_tail tail;
-    uint32_t newest;   /* highest segment number that exists: above tail.number when that one turned out void */
-    uint32_t claimed;  /* the tail is a segment of ours */
-    uint32_t unsealed; /* blocks were written since the last SEAL */
-    uint32_t used;     /* tick */
-    uint32_t grow;     /* next preallocation */
-} pai_log;
-
-typedef struct pai_slot { /* an open segment to read from */
+typedef struct pai_log { /* one log, as far as its newest segment has been checked or written */
     uint64_t stream;
-    pai_tail tail;
-    uint32_t used;
-} pai_slot;
+    uint64_t id;
+    uint64_t end;       /* where the next block goes, staged ones counted */
+    uint64_t cut;       /* end of the last block that is not a SEAL: what the next segment will call our end */
+    uint64_t durable;   /* up to here durable */
+    uint64_t allocated; /* the file's size */
+    uint64_t start;     /* end of the INDEX */
+    uint64_t link_0;    /* link of the last block on stream 0 */
+    uint64_t last_link; /* link of the last block before the cut */
+    uint32_t number;    /* 0: there is no segment yet */
+    uint32_t newest;    /* highest number that exists: above `number` when that one turned out void */
+    uint32_t stream_0;  /* version of the last block on stream 0 */
+    uint32_t grow;      /* next preallocation */
+    uint32_t claimed;   /* the segment is ours */
+    uint32_t unsealed;  /* blocks were written since the last SEAL */
+    uint32_t blocks;    /* of agents in the segment */
+} pai_log;
 
 typedef struct pai_staged { /* an append that no flush has made durable yet, and what to put back if none will */
     pai_head before;
@@ -8751,31 +8734,22 @@ typedef struct pai_staged { /* an append that no flush has made durable yet, and
     uint32_t size;
     uint32_t superseded; /* it brought a snapshot: the chain before it is not needed any more */
     uint64_t offset;
+    uint64_t link; /* of its last block */
 } pai_staged;
-
-typedef struct pai_step_back { /* a segment on the way back from the newest, and where it ends */
-    uint32_t number;
-    uint32_t zero;
-    uint64_t cut;
-} pai_step_back;
 
 typedef struct pai_cursor { /* where the last read of old history stopped */
     uint64_t stream;
     uint64_t version; /* the one expected next */
     uint64_t offset;
-    uint32_t at;      /* in the way back */
+    uint64_t limit;   /* of the segment */
+    uint32_t number;
+    uint32_t next;    /* the segment after it; 0: none */
 } pai_cursor;
 
-typedef struct pai_listed {
-    uint64_t stream;
-    uint32_t number;
-    uint32_t zero;
+typedef struct pai_listed { /* a segment in the directory: log and number; or a file in the inbox: time and id */
+    uint64_t major;
+    uint64_t minor;
 } pai_listed;
-
-typedef struct pai_letter { /* a message in the inbox */
-    uint64_t time_ms;
-    uint64_t id;
-} pai_letter;
 
 struct pagent_files {
     pagent_dir dir;
@@ -8783,34 +8757,35 @@ struct pagent_files {
     pagent_file_options options;
     pai_heap heap;
     pai_crc crc;
-    pai_table table;
+    pai_heads table;
     pai_pages logs; /* of pai_log; the shared one is item 0 */
-    pai_slot slots[PAI_SLOTS];
+    pai_segment segments[PAI_SEGMENTS_OPEN];
     uint32_t tick;
     uint32_t per_agent;
     uint32_t locked;
-    uint32_t open_logs;
     uint32_t unsealed; /* logs */
     uint32_t emptying; /* segment that trim is emptying */
     int failed;        /* sticky: E_STORAGE, E_FENCED, or 0 */
-    pai_buffer batch;  /* staged blocks, placed */
-    pai_buffer staged; /* of pai_staged */
-    pai_buffer window; /* of one file, for scans */
-    int window_file;
+    int window_file;   /* what the window shows; 0: nothing */
     uint64_t window_at;
+    size_t window_ahead; /* how much to read: more and more while reading goes straight on */
+    size_t last_batch;   /* bytes */
+    pai_buffer window;
+    pai_buffer batch;   /* staged blocks, placed */
+    pai_buffer staged;  /* of pai_staged */
+    pai_buffer checked; /* of pai_checked: the blocks of the append under way */
     pai_buffer scratch; /* blocks of a new segment; messages */
     pai_buffer places;  /* of pai_location */
-    pai_buffer way;     /* of pai_step_back: from the newest segment to the cursor's */
+    pai_buffer listed;  /* of pai_listed: segments */
+    pai_buffer inbox;   /* of pai_listed: messages, by time */
     pai_cursor cursor;
-    pai_buffer inbox;  /* of pai_letter: by time */
-    pai_buffer listed; /* of pai_listed */
     char name[PAI_FILE_NAME];
     char text[PAGENT_TEXT_SIZE];
 };
 
 static pai_log *pai_log_at(const pagent_files *files, uint32_t index)
 {
-    return (pai_log *)pai_item(&files->logs, index);
+    return (pai_log *)pai_page_item(&files->logs, index);
 }
 
 static pai_staged *pai_staged_at(const pagent_files *files, size_t index)
@@ -8823,24 +8798,25 @@ static size_t pai_staged_count(const pagent_files *files)
     return files->staged.size / sizeof(pai_staged);
 }
 
+static pai_listed *pai_listed_at(const pai_buffer *listed, size_t index)
+{
+    return (pai_listed *)(void *)listed->data + index;
+}
+
+static size_t pai_listed_count(const pai_buffer *listed)
+{
+    return listed->size / sizeof(pai_listed);
+}
+
 /* "log.00000012", or "0123456789abcdef.00000012" */
 static const char *pai_segment_name(pagent_files *files, uint64_t stream, uint32_t number)
 {
-    char *at = files->name;
-    int i;
-    if (stream == 0) {
-        pai_copy(at, "log", 3);
-        at += 3;
-    } else {
-        pai_hex64(at, stream);
-        at += 16;
-    }
-    *at++ = '.';
-    for (i = 7; i >= 0; i--) {
-        at[i] = (char)('0' + (int)(number % 10u));
-        number /= 10u;
-    }
-    at[8] = 0;
+    size_t length = stream == 0 ? 3 : 16, i;
+    if (stream == 0) pai_copy(files->name, "log", 3);
+    else pai_hex64(files->name, stream);
+    files->name[length] = '.';
+    for (i = 8; i >= 1; i--, number /= 10u) files->name[length + i] = (char)('0' + (int)(number % 10u));
+    files->name[length + 9] = 0;
     return files->name;
 }
 
@@ -8848,18 +8824,11 @@ static const char *pai_segment_name(pagent_files *files, uint64_t stream, uint32
 static int pai_parse_hex64(const char *text, uint64_t *number)
 {
     int i;
-    *number = 0;
-    for (i = 0; i < 16; i++) {
+    for (i = 0, *number = 0; i < 16; i++) {
         char c = text[i];
-        uint64_t digit;
-        if (c >= '0' && c <= '9') {
-            digit = (uint64_t)(c - '0');
-        } else if (c >= 'a' && c <= 'f') {
-            digit = (uint64_t)(c - 'a') + 10u;
-        } else {
-            return 0;
-        }
-        *number = *number << 4 | digit;
+        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit < 0) return 0;
+        *number = *number << 4 | (uint64_t)digit;
     }
     return 1;
 }
@@ -8867,21 +8836,19 @@ static int pai_parse_hex64(const char *text, uint64_t *number)
 /* 1: the name of a segment; 0: of something else; -1: looks like one and is none. */
 static int pai_parse_segment_name(const char *name, pai_listed *listed)
 {
-    size_t at, length = pai_length(name);
-    pai_clear(listed, sizeof *listed);
-    if (length > 4 && pai_equal(name, "log.", 4)) {
-        at = 4;
-    } else if (length > 17 && name[16] == '.' && pai_parse_hex64(name, &listed->stream)) {
+    size_t at = 4, length = pai_length(name);
+    listed->major = 0;
+    listed->minor = 0;
+    if (length <= 4 || !pai_equal(name, "log.", 4)) {
+        if (length <= 17 || name[16] != '.' || !pai_parse_hex64(name, &listed->major)) return 0;
         at = 17;
-    } else {
-        return 0;
     }
     if (length - at != 8) return -1;
     for (; at < length; at++) {
         if (name[at] < '0' || name[at] > '9') return -1;
-        listed->number = listed->number * 10 + (uint32_t)(name[at] - '0');
+        listed->minor = listed->minor * 10 + (uint64_t)(name[at] - '0');
     }
-    return listed->number != 0 ? 1 : -1;
+    return listed->minor != 0 ? 1 : -1;
 }
 
 /* ---- Reports: one sentence that names the file, the offset, the agent, and what to do. */
@@ -8923,23 +8890,29 @@ static int pai_report(pagent_files *files, uint32_t damage, int result, uint64_t
     return pai_send_report(files, &report, log, number, what);
 }
 
-static int pai_say(pagent_files *files, int result, const char *what)
+static int pai_say(pagent_files *files, int result, const char *name, const char *what)
 {
     pai_text text = pai_text_begin(files->text, sizeof files->text);
+    pai_text_add(&text, name);
     pai_text_add(&text, what);
     return result;
 }
 
-/* ---- Whole reads and writes over a device that may do less than asked. */
-static int pai_write_all(pagent_files *files, int file, const uint8_t *data, size_t size, uint64_t offset)
+/* An error after which nobody knows what stands on the disk: only opening again can tell. */
+static int pai_give_up(pagent_files *files, int result)
 {
-    const pagent_dev *dev = &files->dir.dev;
-    files->window_file = 0; /* another handle may be open on the same file */
+    files->failed = result == PAGENT_E_FENCED ? PAGENT_E_FENCED : PAGENT_E_STORAGE;
+    return pai_say(files, result, "", result == PAGENT_E_FENCED ? "another process has taken this store over"
+                                                                : "the storage failed; close and open again");
+}
+
+/* ---- Whole reads and writes over a device that may do less than asked. */
+static int pai_write_all(const pagent_dev *dev, int file, const uint8_t *data, size_t size, uint64_t offset)
+{
     while (size != 0) {
         uint32_t piece = size < (1u << 30) ? (uint32_t)size : 1u << 30;
         int64_t done = dev->pwrite(dev->ctx, file, data, piece, offset);
-        if (done < 0) return (int)done;
-        if (done == 0) return PAGENT_E_NO_SPACE;
+        if (done <= 0) return done < 0 ? (int)done : PAGENT_E_NO_SPACE;
         if (done > (int64_t)piece) return PAGENT_E_STORAGE;
         data += done;
         size -= (size_t)done;
@@ -8951,8 +8924,7 @@ static int pai_write_all(pagent_files *files, int file, const uint8_t *data, siz
 /* *got < size only at the end of the file. */
 static int pai_read_all(const pagent_dev *dev, int file, uint8_t *data, size_t size, uint64_t offset, size_t *got)
 {
-    *got = 0;
-    while (*got < size) {
+    for (*got = 0; *got < size;) {
         size_t left = size - *got;
         uint32_t piece = left < (1u << 30) ? (uint32_t)left : 1u << 30;
         int64_t done = dev->pread(dev->ctx, file, data + *got, piece, offset + *got);
@@ -8964,18 +8936,21 @@ static int pai_read_all(const pagent_dev *dev, int file, uint8_t *data, size_t s
     return PAGENT_OK;
 }
 
-/* `size` bytes at `offset`, through the window; valid until the next call. E_CORRUPT when the file ends before. */
-static int pai_window(pagent_files *files, int file, uint64_t offset, size_t size, const uint8_t **bytes)
+/* `size` bytes at `offset`, through the window; valid until the next call. E_CORRUPT when the file ends before. Whoever
+   writes, or waits for another's writing, sets window_file to 0. */
+static int pai_window(pagent_files *files, int file, uint64_t offset, size_t size, uint8_t **bytes)
 {
-    size_t want = size > PAI_WINDOW ? size : (size_t)PAI_WINDOW, got;
     int result;
-    if (files->window_file != file || offset < files->window_at ||
-        offset + size > files->window_at + files->window.size) {
+    if (files->window_file != file || offset < files->window_at || offset + size > files->window_at + files->window.size) {
+        int straight = files->window_file == file && offset >= files->window_at &&
+                       offset <= files->window_at + files->window.size;
+        size_t want, got;
+        files->window_ahead = !straight ? 4096 : files->window_ahead < PAI_WINDOW ? files->window_ahead * 2 : (size_t)PAI_WINDOW;
+        want = size > files->window_ahead ? size : files->window_ahead;
         files->window_file = 0;
         files->window.size = 0;
         result = pai_reserve(&files->heap, &files->window, want);
-        if (result != PAGENT_OK) return result;
-        result = pai_read_all(&files->dir.dev, file, files->window.data, want, offset, &got);
+        if (result == PAGENT_OK) result = pai_read_all(&files->dir.dev, file, files->window.data, want, offset, &got);
         if (result != PAGENT_OK) return result;
         files->window.size = got;
         files->window_at = offset;
@@ -8986,21 +8961,105 @@ static int pai_window(pagent_files *files, int file, uint64_t offset, size_t siz
     return PAGENT_OK;
 }
 
-static int pai_close_file(pagent_files *files, int *file)
+/* ---- Segments: open files with their LOG read, the most recently used ones kept.
+     LOG    format:4 min_reader:4 incompatible:4 mode:4 number:4 before:4 (zero):8 before_id:8 before_cut:8 before_link:8
+            owner:8 nonce:16 start:8, behind a PAD section; the block is 192 bytes
+     INDEX  for each agent: stream:8 version:8 link:8 due_ms:8 time_ms:8 epoch:4 state:2 status:1 flags:1 count:4 (zero):4,
+            then count times segment:4 line:4, the oldest first */
+static int pai_look_at_size(const pagent_files *files, pai_segment *segment)
+{
+    int64_t size = files->dir.dev.file_size(files->dir.dev.ctx, segment->file);
+    if (size < 0) return (int)size;
+    segment->size = (uint64_t)size;
+    return PAGENT_OK;
+}
+
+static int pai_close_segment(pagent_files *files, pai_segment *segment)
 {
     int result = PAGENT_OK;
-    if (*file > 0) result = files->dir.close(files->dir.ctx, *file);
-    if (files->window_file == *file) files->window_file = 0;
-    *file = 0;
+    if (segment->file > 0) result = files->dir.close(files->dir.ctx, segment->file);
+    if (files->window_file == segment->file) files->window_file = 0;
+    pai_clear(segment, sizeof *segment);
     return result;
 }
 
-static int pai_file_size(const pagent_files *files, int file, uint64_t *size)
+/* Rule 8: the first block of a segment. Reports what is wrong with it. */
+static int pai_read_log(pagent_files *files, pai_segment *segment)
 {
-    int64_t found = files->dir.dev.file_size(files->dir.dev.ctx, file);
-    if (found < 0) return (int)found;
-    *size = (uint64_t)found;
-    return PAGENT_OK;
+    uint8_t block[PAI_LOG_BLOCK], *at = block + PAI_HEADER + PAI_FRONT + PAI_SECTION;
+    pai_block header;
+    size_t got = 0;
+    uint32_t damage = PAGENT_DAMAGE_MIDDLE;
+    const char *what = "the segment's head is damaged";
+    int result = pai_look_at_size(files, segment), found = PAGENT_E_CORRUPT;
+    if (result == PAGENT_OK) result = pai_read_all(&files->dir.dev, segment->file, block, sizeof block, 0, &got);
+    if (result != PAGENT_OK) return result;
+    if (got >= 4 && pai_get32(block) != pai_magic) {
+        damage = PAGENT_DAMAGE_FOREIGN;
+        found = PAGENT_E_FOREIGN;
+        what = "this is no journal";
+    } else if (got == sizeof block && pai_decode_header(&files->crc, block, 0, &header) == PAGENT_OK &&
+               header.type == PAI_LOG && header.stream == 0) {
+        int whole = pai_block_size(&header) == sizeof block && pai_check_payload(&files->crc, block, &header) == PAGENT_OK;
+        if (whole && (header.flags & PAI_WHITE)) pai_whiten(block + PAI_HEADER, sizeof block - PAI_HEADER, 0, header.version);
+        if (pai_block_size(&header) != sizeof block ||
+            (whole && (pai_get32(at + 4) > PAGENT_FORMAT || pai_get32(at + 8) != 0))) {
+            damage = PAGENT_DAMAGE_NEWER;
+            found = PAGENT_E_NEWER;
+            what = "written by a newer version; use that one";
+        } else if (whole && pai_get16(at - PAI_SECTION) == PAI_TAG_LOG && header.version == 1) {
+            segment->id = header.log;
+            segment->before = pai_get32(at + 20);
+            segment->before_id = pai_get64(at + 32);
+            segment->before_cut = pai_get64(at + 40);
+            segment->before_link = pai_get64(at + 48);
+            segment->start = pai_get64(at + 80);
+            if (pai_get32(at + 16) == segment->number && pai_get64(at + 56) == segment->stream &&
+                (pai_get32(at + 12) != 0) == (segment->stream != 0) && segment->before < segment->number) {
+                return PAGENT_OK;
+            }
+            damage = PAGENT_DAMAGE_FOREIGN;
+            found = PAGENT_E_FOREIGN;
+            what = "its head names another log: was it renamed?";
+        }
+    }
+    return pai_report(files, damage, found, segment->stream, segment->number, 0, what);
+}
+
+/* The segment, open. The pointer is valid until many others have been asked for. E_NOT_FOUND: there is no such file. */
+static int pai_get_segment(pagent_files *files, uint64_t stream, uint32_t number, pai_segment **out)
+{
+    pai_segment *slot = &files->segments[0];
+    uint32_t i;
+    int result;
+    for (i = 0; i < PAI_SEGMENTS_OPEN; i++) {
+        pai_segment *other = &files->segments[i];
+        if (other->file != 0 && other->number == number && other->stream == stream) {
+            other->used = ++files->tick;
+            *out = other;
+            return PAGENT_OK;
+        }
+        if (slot->file != 0 && (other->file == 0 || files->tick - other->used > files->tick - slot->used)) slot = other;
+    }
+    (void)pai_close_segment(files, slot); /* whatever was written to it is synced */
+    result = files->dir.open(files->dir.ctx, pai_segment_name(files, stream, number),
+                             files->options.read_only ? 0u : (uint32_t)PAGENT_OPEN_WRITE);
+    if (result < 0) return result;
+    slot->file = result;
+    slot->stream = stream;
+    slot->number = number;
+    slot->used = ++files->tick;
+    if (files->window_file == slot->file) files->window_file = 0;
+    result = pai_read_log(files, slot);
+    if (result != PAGENT_OK) (void)pai_close_segment(files, slot);
+    *out = slot;
+    return result;
+}
+
+/* Is there a segment of that number? 1, 0, or an error. */
+static int pai_segment_exists(pagent_files *files, uint64_t stream, uint32_t number)
+{
+    return files->dir.exists(files->dir.ctx, pai_segment_name(files, stream, number));
 }
 
 /* ---- Scanning: block after block, until one does not validate. */
@@ -9009,20 +9068,20 @@ enum pai_bad {
     PAI_BAD_HEADER,
     PAI_BAD_PAYLOAD, /* its header is valid */
     PAI_BAD_CUT,     /* its header is valid, and the file ends inside it */
-    PAI_BAD_CHAIN,   /* its header is valid, and does not follow its stream */
-    PAI_BAD_FOREIGN, /* valid, of another log */
+    PAI_BAD_CHAIN,   /* valid, and does not follow its stream */
+    PAI_BAD_FOREIGN, /* its header is valid, of another log */
     PAI_BAD_NEWER
 };
 
 /* The checksum over a payload that may be larger than the window. */
-static int pai_scan_payload(pagent_files *files, const pai_tail *tail, const pai_block *header, uint64_t offset)
+static int pai_scan_payload(pagent_files *files, int file, const pai_block *header, uint64_t offset)
 {
     uint64_t at = offset + PAI_HEADER, end = offset + pai_block_size(header);
     uint32_t crc = 0;
-    const uint8_t *bytes;
+    uint8_t *bytes;
     while (at < end) {
         size_t piece = end - at < PAI_WINDOW ? (size_t)(end - at) : (size_t)PAI_WINDOW;
-        int result = pai_window(files, tail->file, at, piece, &bytes);
+        int result = pai_window(files, file, at, piece, &bytes);
         if (result != PAGENT_OK) return result;
         crc = pai_crc32c(&files->crc, crc, bytes, piece);
         at += piece;
@@ -9031,129 +9090,127 @@ static int pai_scan_payload(pagent_files *files, const pai_tail *tail, const pai
 }
 
 /* Looks at the block at `offset`: its header, and with `deep` its payload. OK with *bad telling what is wrong with it, or
-   an error of the device. On PAI_GOOD *front has the header and the first line of the payload. */
-static int pai_scan_block(pagent_files *files, const pai_tail *tail, uint64_t offset, int deep, pai_block *header,
+   an error of the device. On PAI_GOOD `front` has the header and the first line of the payload. */
+static int pai_scan_block(pagent_files *files, const pai_segment *segment, uint64_t offset, int deep, pai_block *header,
                           uint8_t front[2 * PAI_LINE], enum pai_bad *bad)
 {
-    const uint8_t *bytes;
+    uint8_t *bytes;
     int result;
     *bad = PAI_BAD_HEADER;
-    if (offset + PAI_HEADER > tail->allocated) return PAGENT_OK;
-    result = pai_window(files, tail->file, offset, PAI_HEADER, &bytes);
-    if (result != PAGENT_OK) return result == PAGENT_E_CORRUPT ? PAGENT_OK : result;
-    pai_copy(front, bytes, PAI_HEADER);
-    if (pai_decode_header(&files->crc, front, offset, header) != PAGENT_OK) return PAGENT_OK;
-    *bad = PAI_BAD_FOREIGN;
-    if (header->log != tail->id) return PAGENT_OK;
-    *bad = PAI_BAD_CUT;
-    if (offset + pai_block_size(header) > tail->allocated) return PAGENT_OK;
-    *bad = PAI_BAD_PAYLOAD;
-    if (deep) {
-        result = pai_scan_payload(files, tail, header, offset);
-        if (result != PAGENT_OK) return result == PAGENT_E_CORRUPT ? PAGENT_OK : result;
+    if (offset + PAI_HEADER > segment->size) return PAGENT_OK;
+    result = pai_window(files, segment->file, offset, PAI_HEADER, &bytes);
+    if (result == PAGENT_OK) {
+        pai_copy(front, bytes, PAI_HEADER);
+        if (pai_decode_header(&files->crc, front, offset, header) != PAGENT_OK) return PAGENT_OK;
+        *bad = header->log != segment->id                                  ? PAI_BAD_FOREIGN
+               : offset + pai_block_size(header) > segment->size ? PAI_BAD_CUT
+                                                                           : PAI_BAD_PAYLOAD;
+        if (*bad != PAI_BAD_PAYLOAD) return PAGENT_OK;
+        if (deep) result = pai_scan_payload(files, segment->file, header, offset);
+        if (result == PAGENT_OK) result = pai_window(files, segment->file, offset + PAI_HEADER, PAI_LINE, &bytes);
+        if (result == PAGENT_OK) {
+            pai_copy(front + PAI_LINE, bytes, PAI_LINE);
+            *bad = PAI_GOOD;
+        }
     }
-    result = pai_window(files, tail->file, offset + PAI_HEADER, PAI_LINE, &bytes);
-    if (result != PAGENT_OK) return result == PAGENT_E_CORRUPT ? PAGENT_OK : result;
-    pai_copy(front + PAI_LINE, bytes, PAI_LINE);
-    *bad = PAI_GOOD;
-    return PAGENT_OK;
+    return result == PAGENT_E_CORRUPT ? PAGENT_OK : result;
 }
 
-/* Does an agent's block follow what the table knows? Its summary is needed too. */
+/* May a block follow this head? Where there is none: the first block of an agent, or of an import, with a snapshot. */
+static int pai_follows(const pai_head *head, const pai_block *header)
+{
+    if (header->version == 0 || header->epoch > UINT32_MAX) return 0;
+    if (head == NULL || head->version == 0) {
+        return header->version == 1 ? header->previous == 0 : (header->flags & PAI_CARRIES_SNAPSHOT) != 0;
+    }
+    return header->version == head->version + 1 && header->previous == head->link && header->epoch >= head->epoch;
+}
+
+/* Does a whole block follow what is known of its stream? */
 static enum pai_bad pai_check_chain(const pagent_files *files, const pai_log *log, const pai_block *header,
                                     const uint8_t *front, pagent_summary *summary)
 {
-    const pai_head *head = pai_find_head(&files->table, header->stream);
     if (header->type > PAI_INDEX && (header->type & PAI_SKIPPABLE) == 0) return PAI_BAD_NEWER;
-    if (log->stream != 0 && header->stream != log->stream) return PAI_BAD_CHAIN;
-    if (header->epoch > UINT32_MAX || header->version == 0) return PAI_BAD_CHAIN;
-    if (head == NULL || head->version == 0) {
-        /* the first block of an agent; or the first of an import, which brings a snapshot */
-        if (header->version == 1 ? header->previous != 0 : !(header->flags & PAI_CARRIES_SNAPSHOT)) return PAI_BAD_CHAIN;
-    } else if (header->version != head->version + 1 || header->previous != head->link || header->epoch < head->epoch) {
-        return PAI_BAD_CHAIN;
+    if (header->stream == 0) { /* a SEAL, or something later that we may skip */
+        return (header->type & PAI_SKIPPABLE) != 0 && header->version == (uint64_t)log->stream_0 + 1 &&
+                       header->previous == log->link_0
+                   ? PAI_GOOD
+                   : PAI_BAD_CHAIN;
     }
+    if (log->stream != 0 && header->stream != log->stream) return PAI_BAD_CHAIN;
+    if (!pai_follows(pai_find_head(&files->table, header->stream), header)) return PAI_BAD_CHAIN;
     return pai_block_summary(front, header, summary) == PAGENT_OK ? PAI_GOOD : PAI_BAD_CHAIN;
 }
 
-/* Enters a block into the table. `staged` (may be NULL) keeps the chain that a snapshot supersedes. */
-static int pai_enter_block(pagent_files *files, const pai_block *header, const pagent_summary *summary, uint64_t link,
-                           const pai_location *place, pai_staged *staged)
+static void pai_set_head(pai_heads *table, pai_head *head, const pagent_summary *summary, uint64_t link, uint64_t epoch)
 {
-    pai_table *table = &files->table;
-    pai_head *head;
-    uint32_t old;
-    int result = pai_make_head(&files->heap, table, header->stream, &head);
-    if (result != PAGENT_OK) return result;
-    old = head->chain;
-    if (header->flags & PAI_CARRIES_SNAPSHOT) {
-        uint32_t old_count = head->chain_count;
-        head->chain = 0;
-        head->chain_count = 0;
-        result = pai_push_location(&files->heap, table, head, place->segment, place->line);
-        if (result != PAGENT_OK) {
-            head->chain = old;
-            head->chain_count = old_count;
-            return result;
-        }
-        pai_free_chain(table, old, staged != NULL ? staged->before.chain : 0); /* that one when it is durable */
-        if (staged != NULL) staged->superseded = 1;
-    } else {
-        if (head->chain_count >= PAI_BASED_MAX) return PAGENT_E_LIMIT;
-        result = pai_push_location(&files->heap, table, head, place->segment, place->line);
-        if (result != PAGENT_OK) return result;
-    }
-    head->version = header->version;
+    head->version = summary->version;
     head->link = link;
-    head->epoch = (uint32_t)header->epoch;
+    head->epoch = (uint32_t)epoch;
     head->time_ms = summary->time_ms;
     head->state = summary->state;
     head->status = summary->status;
     head->flags = summary->flags;
     pai_set_due(table, head, summary->due_ms);
+}
+
+/* Enters a block into the table. `staged` (may be NULL) keeps the chain that a snapshot supersedes. */
+static int pai_enter_block(pagent_files *files, const pai_block *header, const pagent_summary *summary, uint64_t link,
+                           uint32_t segment, uint64_t offset, pai_staged *staged)
+{
+    pai_heads *table = &files->table;
+    pai_head *head, before;
+    int snapshot = (header->flags & PAI_CARRIES_SNAPSHOT) != 0;
+    int result = pai_make_head(&files->heap, table, header->stream, &head);
+    if (result != PAGENT_OK) return result;
+    if (!snapshot && head->chain_count >= PAI_BASED_MAX) return PAGENT_E_LIMIT;
+    before = *head;
+    if (snapshot) head->chain = head->chain_count = 0;
+    result = pai_push_location(&files->heap, table, head, segment, (uint32_t)(offset / PAI_LINE));
+    if (result != PAGENT_OK) {
+        head->chain = before.chain;
+        head->chain_count = before.chain_count;
+        return result;
+    }
+    if (snapshot) pai_free_chain(table, before.chain, staged != NULL ? staged->before.chain : 0); /* that, when durable */
+    if (snapshot && staged != NULL) staged->superseded = 1;
+    pai_set_head(table, head, summary, link, header->epoch);
     return PAGENT_OK;
 }
 
-/* A block on stream 0 after the INDEX: a SEAL, or something later writers put there that we may skip. */
-static enum pai_bad pai_check_log_block(const pai_tail *tail, const pai_block *header)
-{
-    if ((header->type & PAI_SKIPPABLE) == 0) return header->type > PAI_INDEX ? PAI_BAD_NEWER : PAI_BAD_CHAIN;
-    if (header->version != (uint64_t)tail->stream_0 + 1 || header->previous != tail->link_0) return PAI_BAD_CHAIN;
-    return PAI_GOOD;
-}
-
-/* Goes on from tail.end over every valid block, entering them into the table; stops at the first that is not valid,
-   with *bad saying how. */
+/* Goes on from log.end over every valid block, entering them into the table; stops at the first that is not valid, with
+   *bad saying how. */
 static int pai_scan_more(pagent_files *files, pai_log *log, uint64_t limit, pai_block *header, enum pai_bad *bad)
 {
-    pai_tail *tail = &log->tail;
     uint8_t front[2 * PAI_LINE];
     pagent_summary summary;
-    int result = pai_file_size(files, tail->file, &tail->allocated);
+    pai_segment *segment;
+    int result = pai_get_segment(files, log->stream, log->number, &segment);
+    *bad = PAI_GOOD;
+    files->window_file = 0;
+    if (result == PAGENT_OK) result = pai_look_at_size(files, segment);
     if (result != PAGENT_OK) return result;
-    for (*bad = PAI_GOOD; tail->end < limit;) {
-        uint64_t proven, link;
-        pai_location place;
-        result = pai_scan_block(files, tail, tail->end, 1, header, front, bad);
+    log->allocated = segment->size;
+    while (log->end < limit) {
+        uint64_t link, unproven;
+        result = pai_scan_block(files, segment, log->end, 1, header, front, bad);
         if (result != PAGENT_OK || *bad != PAI_GOOD) return result;
-        link = pai_link(&files->crc, front);
-        *bad = header->stream == 0 ? pai_check_log_block(tail, header)
-                                   : pai_check_chain(files, log, header, front, &summary);
+        *bad = pai_check_chain(files, log, header, front, &summary);
         if (*bad != PAI_GOOD) return PAGENT_OK;
+        link = pai_link(&files->crc, front);
         if (header->stream != 0) {
-            place.segment = tail->number;
-            place.line = (uint32_t)(tail->end / PAI_LINE);
-            result = pai_enter_block(files, header, &summary, link, &place, NULL);
+            result = pai_enter_block(files, header, &summary, link, log->number, log->end, NULL);
             if (result != PAGENT_OK) return result;
-            tail->last_link = link;
-            tail->cut = tail->end + pai_block_size(header);
+            log->blocks++;
+            log->last_link = link;
+            log->cut = log->end + pai_block_size(header);
         } else {
-            tail->stream_0++;
-            tail->link_0 = link;
+            log->stream_0++;
+            log->link_0 = link;
         }
-        proven = tail->end > (uint64_t)header->unproven * PAI_LINE ? tail->end - (uint64_t)header->unproven * PAI_LINE : 0;
-        if (proven > tail->durable) tail->durable = proven;
-        tail->end += pai_block_size(header);
+        unproven = (uint64_t)header->unproven * PAI_LINE;
+        if (log->end > log->durable + unproven) log->durable = log->end - unproven;
+        log->end += pai_block_size(header);
     }
     return PAGENT_OK;
 }
@@ -9163,117 +9220,103 @@ typedef struct pai_rest { /* what stands from X to the end of the file */
     uint64_t last;     /* end of the last line that is not zero */
     uint32_t bits;     /* set bits, counted to 5 */
     uint32_t evidence; /* a later block says that X was durable */
-    uint64_t witness;  /* where that block stands */
 } pai_rest;
 
-static uint32_t pai_count_bits(const uint8_t *bytes, size_t size, uint32_t most)
+static uint32_t pai_count_bits(const uint8_t *bytes, size_t size)
 {
     uint32_t bits = 0;
     size_t i;
-    for (i = 0; i < size && bits <= most; i++) {
-        uint8_t byte = bytes[i];
-        for (; byte != 0; byte = (uint8_t)(byte & (byte - 1))) bits++;
+    for (i = 0; i < size && bits <= 4; i++) {
+        uint32_t byte = bytes[i];
+        for (; byte != 0; byte &= byte - 1) bits++;
     }
     return bits;
 }
 
-static int pai_look_ahead(pagent_files *files, const pai_tail *tail, uint64_t from, uint64_t look, pai_rest *rest)
+static int pai_look_ahead(pagent_files *files, const pai_segment *segment, uint64_t from, uint64_t look, pai_rest *rest)
 {
-    uint64_t at = from;
+    uint64_t at;
     pai_block later;
     pai_clear(rest, sizeof *rest);
     rest->last = from;
-    while (at < tail->allocated) {
-        size_t size = tail->allocated - at < PAI_LINE ? (size_t)(tail->allocated - at) : (size_t)PAI_LINE;
-        const uint8_t *line;
-        int result = pai_window(files, tail->file, at, size, &line);
-        if (result == PAGENT_E_CORRUPT) break;
-        if (result != PAGENT_OK) return result;
-        if (size < PAI_LINE || !pai_is_zero_line(line)) {
-            uint32_t bits = pai_count_bits(line, size, 4);
-            if (bits != 0) rest->last = at + size;
-            if (rest->bits <= 4) rest->bits += bits;
-            if (size == PAI_LINE && at >= look && !rest->evidence &&
-                pai_decode_header(&files->crc, line, at, &later) == PAGENT_OK && later.log == tail->id &&
-                at > from + (uint64_t)later.unproven * PAI_LINE) {
-                rest->evidence = 1;
-                rest->witness = at;
-            }
+    for (at = from; at < segment->size; at += PAI_LINE) {
+        size_t size = segment->size - at < PAI_LINE ? (size_t)(segment->size - at) : (size_t)PAI_LINE;
+        uint8_t *line;
+        int result = pai_window(files, segment->file, at, size, &line);
+        if (result != PAGENT_OK) return result == PAGENT_E_CORRUPT ? PAGENT_OK : result;
+        if (size == PAI_LINE && pai_is_zero_line(line)) continue;
+        if (pai_count_bits(line, size) != 0) rest->last = at + size;
+        if (rest->bits <= 4) rest->bits += pai_count_bits(line, size);
+        if (size == PAI_LINE && at >= look && pai_decode_header(&files->crc, line, at, &later) == PAGENT_OK &&
+            later.log == segment->id && at > from + (uint64_t)later.unproven * PAI_LINE) {
+            rest->evidence = 1;
         }
-        at += size;
     }
     return PAGENT_OK;
 }
 
-/* Rule 6: was the block at `at` cut off while it was written? */
-static int pai_is_torn(pagent_files *files, const pai_tail *tail, uint64_t at, enum pai_bad bad, const pai_block *header,
-                       int *torn)
+/* Rule 6: was the block at `at` cut off while it was written? Is one of its lines zero, or behind the end of the file; or,
+   where its header does not say which are its own, the header or the next? */
+static int pai_is_torn(pagent_files *files, const pai_segment *segment, uint64_t at, enum pai_bad bad,
+                       const pai_block *header, int *torn)
 {
-    const uint8_t *line;
-    uint64_t next = at + PAI_HEADER, end;
+    uint64_t end = at + (bad == PAI_BAD_PAYLOAD ? pai_block_size(header) : 2u * PAI_LINE);
     int result = PAGENT_OK;
-    *torn = 1;
-    if (bad == PAI_BAD_CUT || at + 2 * PAI_LINE > tail->allocated) return PAGENT_OK;
-    if (bad == PAI_BAD_PAYLOAD) {
-        for (end = at + pai_block_size(header); next < end; next += PAI_LINE) {
-            result = pai_window(files, tail->file, next, PAI_LINE, &line);
-            if (result != PAGENT_OK || pai_is_zero_line(line)) return result;
-        }
-    } else {
-        result = pai_window(files, tail->file, at, PAI_LINE, &line);
-        if (result != PAGENT_OK || pai_is_zero_line(line)) return result;
-        result = pai_window(files, tail->file, next, PAI_LINE, &line);
-        if (result != PAGENT_OK || pai_is_zero_line(line)) return result;
+    *torn = bad == PAI_BAD_CUT || end > segment->size;
+    for (; !*torn && at < end; at += PAI_LINE) {
+        uint8_t *line;
+        result = pai_window(files, segment->file, at, PAI_LINE, &line);
+        if (result != PAGENT_OK) return result;
+        *torn = pai_is_zero_line(line);
     }
-    *torn = 0;
-    return PAGENT_OK;
+    return result;
+}
+
+static uint32_t pai_crc_zero_bits(uint32_t crc)
+{
+    uint32_t k;
+    for (k = 0; k < 8; k++) crc = crc >> 1 ^ (UINT32_C(0x82F63B78) & (0u - (crc & 1u)));
+    return crc;
 }
 
 /* Which single bit of `size` bytes explains that the checksum differs by `syndrome`? -1: none does. A flipped bit changes
    a CRC by a value that depends on its distance from the end alone, so one walk from the end finds it. */
 static int32_t pai_find_bit(uint32_t syndrome, uint32_t size)
 {
-    uint32_t change[8], bit, at, k;
-    for (bit = 0; bit < 8; bit++) {
-        change[bit] = 1u << bit;
-        for (k = 0; k < 8; k++) change[bit] = change[bit] >> 1 ^ (UINT32_C(0x82F63B78) & (0u - (change[bit] & 1u)));
-    }
+    uint32_t change[8], bit, at;
+    for (bit = 0; bit < 8; bit++) change[bit] = pai_crc_zero_bits(1u << bit);
     for (at = size; at-- != 0;) {
         for (bit = 0; bit < 8; bit++) {
             if (change[bit] == syndrome) return (int32_t)(at * 8 + bit);
-            for (k = 0; k < 8; k++) change[bit] = change[bit] >> 1 ^ (UINT32_C(0x82F63B78) & (0u - (change[bit] & 1u)));
+            change[bit] = pai_crc_zero_bits(change[bit]);
         }
     }
     return -1;
 }
 
 /* The bit of the suspect block at `at` that, flipped, makes it valid; -1: it is not that simple. */
-static int pai_repair_bit(pagent_files *files, const pai_tail *tail, uint64_t at, enum pai_bad bad, pai_block *header,
+static int pai_repair_bit(pagent_files *files, const pai_segment *segment, uint64_t at, enum pai_bad bad, pai_block *header,
                           int32_t *repair_bit)
 {
-    uint8_t line[PAI_LINE];
-    const uint8_t *bytes;
-    uint32_t bit, crc = 0, size;
-    uint64_t next;
-    int result = pai_window(files, tail->file, at, PAI_LINE, &bytes);
-    *repair_bit = -1;
+    uint8_t line[PAI_LINE], *bytes;
+    uint32_t bit, crc = 0, size, next;
+    int result = pai_window(files, segment->file, at, PAI_LINE, &bytes);
     if (result != PAGENT_OK) return result;
     pai_copy(line, bytes, PAI_LINE);
-    if (bad != PAI_BAD_PAYLOAD) {
-        for (bit = 0; bit < 8 * PAI_LINE; bit++) {
-            line[bit / 8] = (uint8_t)(line[bit / 8] ^ 1u << bit % 8);
-            if (pai_decode_header(&files->crc, line, at, header) == PAGENT_OK && header->log == tail->id) break;
-            line[bit / 8] = (uint8_t)(line[bit / 8] ^ 1u << bit % 8);
+    for (bit = 0; bad == PAI_BAD_HEADER && bit < 8 * PAI_LINE; bit++) {
+        line[bit / 8] = (uint8_t)(line[bit / 8] ^ 1u << bit % 8);
+        if (pai_decode_header(&files->crc, line, at, header) == PAGENT_OK && header->log == segment->id) {
+            if (at + pai_block_size(header) > segment->size) return PAGENT_OK;
+            result = pai_scan_payload(files, segment->file, header, at);
+            if (result == PAGENT_OK) *repair_bit = (int32_t)bit;
+            return result == PAGENT_E_CORRUPT ? PAGENT_OK : result;
         }
-        if (bit == 8 * PAI_LINE || at + pai_block_size(header) > tail->allocated) return PAGENT_OK;
-        result = pai_scan_payload(files, tail, header, at);
-        if (result == PAGENT_OK) *repair_bit = (int32_t)bit;
-        return result == PAGENT_E_CORRUPT ? PAGENT_OK : result;
+        line[bit / 8] = (uint8_t)(line[bit / 8] ^ 1u << bit % 8);
     }
-    size = pai_padded(header->payload_size);
-    if (size > (1u << 20)) return PAGENT_OK;
+    size = bad == PAI_BAD_PAYLOAD ? pai_padded(header->payload_size) : 0;
+    if (size == 0 || size > (1u << 20)) return PAGENT_OK;
     for (next = 0; next < size; next += PAI_LINE) {
-        result = pai_window(files, tail->file, at + PAI_HEADER + next, PAI_LINE, &bytes);
+        result = pai_window(files, segment->file, at + PAI_HEADER + next, PAI_LINE, &bytes);
         if (result != PAGENT_OK) return result;
         crc = pai_crc32c(&files->crc, crc, bytes, PAI_LINE);
     }
@@ -9285,7 +9328,6 @@ static int pai_repair_bit(pagent_files *files, const pai_tail *tail, uint64_t at
 typedef struct pai_finding {
     pagent_damage_report report;
     const char *what;
-    pai_buffer bytes; /* of a torn block: freed by the caller */
 } pai_finding;
 
 static void pai_find_says(pai_finding *found, uint32_t damage, int result, const char *what)
@@ -9295,489 +9337,307 @@ static void pai_find_says(pai_finding *found, uint32_t damage, int result, const
     found->what = what;
 }
 
-static int pai_classify_rest(pagent_files *files, const pai_tail *tail, enum pai_bad bad, pai_block *header,
-                             const pai_rest *rest, pai_finding *found)
+/* What is wrong at `at`, where `bad` stopped the scan. PAGENT_CLEAN: nothing, the log ends there. */
+static int pai_classify(pagent_files *files, const pai_segment *segment, uint64_t at, enum pai_bad bad, pai_block *header,
+                        pai_finding *found)
 {
-    int torn, result;
-    if (bad == PAI_BAD_FOREIGN) {
+    pai_rest rest;
+    int torn = 0, result;
+    pai_begin_report(&found->report, PAGENT_CLEAN, PAGENT_OK, at);
+    if (bad == PAI_GOOD) return PAGENT_OK;
+    if (bad != PAI_BAD_HEADER) {
+        found->report.stream = header->stream;
+        found->report.version = header->version;
+    }
+    result = pai_look_ahead(files, segment, at, at + (bad != PAI_BAD_HEADER ? pai_block_size(header) : (uint32_t)PAI_LINE),
+                            &rest);
+    if (result != PAGENT_OK || rest.bits == 0) return result;
+    found->report.size = rest.last - at;
+    if (rest.bits <= 4) {
+        pai_find_says(found, PAGENT_DIRTY, PAGENT_OK, "stray bits after the end; scrubbed when opened for writing");
+    } else if (rest.evidence) {
+        pai_find_says(found, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, "damaged; a later block proves it was durable");
+    } else if (bad == PAI_BAD_FOREIGN) {
         pai_find_says(found, PAGENT_DAMAGE_FOREIGN, PAGENT_E_FOREIGN, "a block of another log; nothing was changed");
     } else if (bad == PAI_BAD_CHAIN) {
         pai_find_says(found, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, "does not follow the agent's last block");
     } else if (bad == PAI_BAD_NEWER) {
         pai_find_says(found, PAGENT_DAMAGE_NEWER, PAGENT_E_NEWER, "a block type of a newer version; use that");
-    } else if (rest->bits <= 4) {
-        pai_find_says(found, PAGENT_DIRTY, PAGENT_OK, "stray bits after the end; scrubbed when opened for writing");
     } else {
-        result = pai_is_torn(files, tail, tail->end, bad, header, &torn);
-        if (result != PAGENT_OK) return result;
-        if (torn) {
-            pai_find_says(found, PAGENT_TORN, PAGENT_OK, "a block half written, never acknowledged; cut off");
-        } else {
-            pai_find_says(found, PAGENT_DAMAGE_SUSPECT, PAGENT_E_SUSPECT,
-                          "the last block is damaged, maybe acknowledged; see truncate_suspect");
-            result = pai_repair_bit(files, tail, tail->end, bad, header, &found->report.repair_bit);
-            if (result != PAGENT_OK) return result;
-        }
+        pai_find_says(found, PAGENT_TORN, PAGENT_OK, "a block half written, never acknowledged; cut off");
+        result = pai_is_torn(files, segment, at, bad, header, &torn);
+        if (result != PAGENT_OK || torn) return result;
+        pai_find_says(found, PAGENT_DAMAGE_SUSPECT, PAGENT_E_SUSPECT,
+                      "the last block is damaged, maybe acknowledged; see truncate_suspect");
+        return pai_repair_bit(files, segment, at, bad, header, &found->report.repair_bit);
     }
     return PAGENT_OK;
 }
 
-/* What is wrong at tail.end, where `bad` stopped the scan. PAGENT_CLEAN: nothing, the log ends there. */
-static int pai_classify(pagent_files *files, const pai_tail *tail, enum pai_bad bad, pai_block *header,
-                        pai_finding *found)
-{
-    pai_rest rest;
-    uint64_t look = tail->end + PAI_LINE;
-    int result;
-    pai_clear(found, sizeof *found);
-    pai_begin_report(&found->report, PAGENT_CLEAN, PAGENT_OK, tail->end);
-    if (bad == PAI_GOOD) return PAGENT_OK;
-    if (bad != PAI_BAD_HEADER) {
-        look = tail->end + pai_block_size(header);
-        found->report.stream = header->stream;
-        found->report.version = header->version;
-    }
-    result = pai_look_ahead(files, tail, tail->end, look, &rest);
-    if (result != PAGENT_OK || rest.bits == 0) return result;
-    found->report.size = rest.last - tail->end;
-    if (rest.bits > 4 && rest.evidence) {
-        pai_find_says(found, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, "damaged; a later block proves it was durable");
-        return PAGENT_OK;
-    }
-    return pai_classify_rest(files, tail, bad, header, &rest, found);
-}
+/* ---- INDEX blocks. */
+typedef int (*pai_each_record)(pagent_files *files, void *ctx, const uint8_t *record, uint32_t count);
 
-/* The bytes that are about to be cut off, for on_discard. */
-static int pai_save_torn(pagent_files *files, const pai_tail *tail, pai_finding *found)
+/* Checks the records of one INDEX section and hands them on. E_CORRUPT: it does not hold what it should. */
+static int pai_read_records(pagent_files *files, const pai_segment *segment, const pai_section *section,
+                            pai_each_record each, void *ctx)
 {
-    size_t got;
-    int result;
-    if (found->report.size > PAI_PAYLOAD_MAX) found->report.size = PAI_PAYLOAD_MAX;
-    result = pai_reserve(&files->heap, &found->bytes, (size_t)found->report.size);
-    if (result != PAGENT_OK) return result;
-    result = pai_read_all(&files->dir.dev, tail->file, found->bytes.data, (size_t)found->report.size, tail->end, &got);
-    found->bytes.size = got;
-    found->report.bytes.data = found->bytes.data;
-    found->report.bytes.size = (uint32_t)got;
+    const uint8_t *at = section->data, *end = at + section->size;
+    int result = PAGENT_OK;
+    while (result == PAGENT_OK && at != end) {
+        uint32_t count, i, last = 1;
+        if (end - at < PAI_INDEX_RECORD) return PAGENT_E_CORRUPT;
+        count = pai_get32(at + 48);
+        if (pai_get64(at) == 0 || (segment->stream != 0 && pai_get64(at) != segment->stream) || count == 0 ||
+            count > PAI_BASED_MAX || count > pai_get64(at + 8) || (size_t)(end - at - PAI_INDEX_RECORD) / 8 < count) {
+            return PAGENT_E_CORRUPT;
+        }
+        for (i = 0; i < count; i++) {
+            uint32_t number = pai_get32(at + PAI_INDEX_RECORD + 8 * i);
+            if (number < last || number >= segment->number || pai_get32(at + PAI_INDEX_RECORD + 8 * i + 4) == 0) {
+                return PAGENT_E_CORRUPT;
+            }
+            last = number;
+        }
+        if (each != NULL) result = each(files, ctx, at, count);
+        at += PAI_INDEX_RECORD + 8 * count;
+    }
     return result;
 }
 
-/* ---- The head of a segment: LOG, then INDEX.
-     LOG    format:4 min_reader:4 incompatible:4 mode:4 number:4 before:4 before_id:8 before_cut:8 before_link:8
-            nonce:16 owner:8 index_blocks:4 (zero):4
-     INDEX  for each agent: stream:8 version:8 link:8 due_ms:8 time_ms:8 epoch:4 state:2 status:1 flags:1 count:4 (zero):4,
-            then count times segment:4 line:4, the oldest first */
-typedef struct pai_log_section {
-    uint32_t format, min_reader, incompatible, mode, number, before;
-    uint64_t before_id, before_cut, before_link, owner;
-    uint32_t index_blocks;
-} pai_log_section;
-
-static void pai_parse_log(const uint8_t *at, pai_log_section *log)
+/* Reads the INDEX blocks of a segment. *link: of the last one (the segment's id when there is none); *blocks: how many. */
+static int pai_read_index(pagent_files *files, const pai_segment *segment, pai_each_record each, void *ctx, uint64_t *link,
+                          uint32_t *blocks)
 {
-    log->format = pai_get32(at);
-    log->min_reader = pai_get32(at + 4);
-    log->incompatible = pai_get32(at + 8);
-    log->mode = pai_get32(at + 12);
-    log->number = pai_get32(at + 16);
-    log->before = pai_get32(at + 20);
-    log->before_id = pai_get64(at + 24);
-    log->before_cut = pai_get64(at + 32);
-    log->before_link = pai_get64(at + 40);
-    log->owner = pai_get64(at + 64);
-    log->index_blocks = pai_get32(at + 72);
-}
-
-static void pai_put_log(uint8_t *at, const pai_log_section *log, const uint8_t nonce[16])
-{
-    pai_put32(at, log->format);
-    pai_put32(at + 4, log->min_reader);
-    pai_put32(at + 8, log->incompatible);
-    pai_put32(at + 12, log->mode);
-    pai_put32(at + 16, log->number);
-    pai_put32(at + 20, log->before);
-    pai_put64(at + 24, log->before_id);
-    pai_put64(at + 32, log->before_cut);
-    pai_put64(at + 40, log->before_link);
-    pai_copy(at + 48, nonce, 16);
-    pai_put64(at + 64, log->owner);
-    pai_put32(at + 72, log->index_blocks);
-    pai_put32(at + 76, 0);
-}
-
-/* A whole block of stream 0 at `offset`, plain, in files->scratch; `section` is its section `tag`. OK with *bad. */
-static int pai_read_log_block(pagent_files *files, const pai_tail *tail, uint64_t offset, uint32_t tag,
-                              pai_block *header, pai_section *section, enum pai_bad *bad)
-{
-    uint8_t front[2 * PAI_LINE];
-    const uint8_t *bytes;
-    uint32_t at = 0, size;
-    int result = pai_scan_block(files, tail, offset, 1, header, front, bad);
-    if (result != PAGENT_OK || *bad != PAI_GOOD) return result;
-    *bad = PAI_BAD_PAYLOAD;
-    if (header->stream != 0 || header->payload_size > PAI_INDEX_BLOCK_MAX) return PAGENT_OK;
-    size = pai_padded(header->payload_size);
-    result = pai_window(files, tail->file, offset + PAI_HEADER, size, &bytes);
-    if (result != PAGENT_OK) return result;
-    files->scratch.size = 0;
-    result = pai_append_bytes(&files->heap, &files->scratch, bytes, size);
-    if (result != PAGENT_OK) return result;
-    if (header->flags & PAI_WHITE) pai_whiten(files->scratch.data, size, header->stream, header->version);
-    do {
-        result = pai_next_section(files->scratch.data, header->payload_size, &at, section);
-        if (result != PAGENT_OK) return PAGENT_OK;
-        if (section->tag == tag) *bad = PAI_GOOD;
-        if (section->tag != tag && section->tag != PAI_TAG_PAD && (section->flags & PAI_TAG_CRITICAL)) *bad = PAI_BAD_NEWER;
-    } while (*bad == PAI_BAD_PAYLOAD);
-    return PAGENT_OK;
-}
-
-/* Rule 8: reads the LOG block of an open segment into `tail`. Reports what is wrong with it. */
-static int pai_read_log(pagent_files *files, uint64_t stream, pai_tail *tail)
-{
-    pai_log_section log;
-    pai_section section;
-    pai_block header;
-    enum pai_bad bad;
-    const uint8_t *bytes;
-    int result = pai_file_size(files, tail->file, &tail->allocated);
-    if (result != PAGENT_OK) return result;
-    result = pai_window(files, tail->file, 0, PAI_HEADER, &bytes);
-    if (result != PAGENT_OK && result != PAGENT_E_CORRUPT) return result;
-    if (result == PAGENT_E_CORRUPT) {
-        return pai_report(files, PAGENT_DAMAGE_MIDDLE, result, stream, tail->number, 0, "a segment without its head");
+    uint64_t at = PAI_LOG_BLOCK;
+    int result = PAGENT_OK;
+    *link = segment->id;
+    *blocks = 0;
+    while (result == PAGENT_OK && at != segment->start) {
+        uint8_t front[2 * PAI_LINE], *payload;
+        pai_block header;
+        pai_section section;
+        enum pai_bad bad;
+        uint32_t next = 0;
+        result = pai_scan_block(files, segment, at, 1, &header, front, &bad);
+        if (result != PAGENT_OK) break;
+        result = PAGENT_E_CORRUPT;
+        if (bad != PAI_GOOD || header.stream != 0 || header.type != PAI_INDEX || header.previous != *link ||
+            header.payload_size > PAI_INDEX_BLOCK_MAX || at + pai_block_size(&header) > segment->start) {
+            break;
+        }
+        result = pai_window(files, segment->file, at + PAI_HEADER, pai_padded(header.payload_size), &payload);
+        if (result != PAGENT_OK) break;
+        if (header.flags & PAI_WHITE) {
+            pai_whiten(payload, pai_padded(header.payload_size), 0, header.version);
+            files->window_file = 0; /* the window is not what the file has any more */
+        }
+        do result = pai_next_section(payload, header.payload_size, &next, &section);
+        while (result == PAGENT_OK && section.tag != PAI_TAG_INDEX);
+        if (result == PAGENT_OK) result = pai_read_records(files, segment, &section, each, ctx);
+        else result = PAGENT_E_CORRUPT;
+        *link = pai_link(&files->crc, front);
+        ++*blocks;
+        if (result == PAGENT_OK) at += pai_block_size(&header);
     }
-    if (pai_get32(bytes) != pai_magic) {
-        return pai_report(files, PAGENT_DAMAGE_FOREIGN, PAGENT_E_FOREIGN, stream, tail->number, 0, "this is no journal");
-    }
-    tail->id = pai_get64(bytes + 8);
-    result = pai_read_log_block(files, tail, 0, PAI_TAG_LOG, &header, &section, &bad);
-    if (result != PAGENT_OK) return result;
-    if (bad == PAI_GOOD && section.size >= 12 && /* these stay where they are in every format */
-        (pai_get32(section.data + 4) > PAGENT_FORMAT || pai_get32(section.data + 8) != 0)) {
-        bad = PAI_BAD_NEWER;
-    }
-    if (bad == PAI_BAD_NEWER) {
-        return pai_report(files, PAGENT_DAMAGE_NEWER, PAGENT_E_NEWER, stream, tail->number, 0,
-                          "written by a newer version; use that one");
-    }
-    if (bad != PAI_GOOD || header.type != PAI_LOG || header.version != 1 || section.size < PAI_LOG_SIZE) {
-        return pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, stream, tail->number, 0,
-                          "the segment's head is damaged");
-    }
-    pai_parse_log(section.data, &log);
-    if (log.number != tail->number || log.owner != stream || log.before >= log.number ||
-        (log.mode == PAI_MODE_PER_AGENT) != (stream != 0)) {
-        return pai_report(files, PAGENT_DAMAGE_FOREIGN, PAGENT_E_FOREIGN, stream, tail->number, 0,
-                          "its head names another log: was it renamed?");
-    }
-    tail->before = log.before;
-    tail->before_id = log.before_id;
-    tail->before_cut = log.before_cut;
-    tail->before_link = log.before_link;
-    tail->index_count = log.index_blocks;
-    tail->stream_0 = 1;
-    tail->end = pai_block_size(&header);
-    result = pai_window(files, tail->file, 0, PAI_HEADER, &bytes);
-    if (result != PAGENT_OK) return result;
-    tail->link_0 = pai_link(&files->crc, bytes);
-    tail->last_link = tail->link_0;
-    return PAGENT_OK;
-}
-
-/* One agent of an INDEX. E_CORRUPT when the record does not fit. */
-static int pai_next_record(const pai_section *section, uint32_t *at, uint32_t newest, pai_head *head)
-{
-    const uint8_t *p = section->data + *at;
-    uint32_t left = section->size - *at, i, last = 0;
-    if (left == 0) return PAGENT_END;
-    if (left < PAI_INDEX_RECORD) return PAGENT_E_CORRUPT;
-    pai_clear(head, sizeof *head);
-    head->stream = pai_get64(p);
-    head->version = pai_get64(p + 8);
-    head->link = pai_get64(p + 16);
-    head->due_ms = pai_get64(p + 24);
-    head->time_ms = pai_get64(p + 32);
-    head->epoch = pai_get32(p + 40);
-    head->state = pai_get16(p + 44);
-    head->status = p[46];
-    head->flags = p[47];
-    head->chain_count = pai_get32(p + 48);
-    left -= PAI_INDEX_RECORD;
-    if (head->stream == 0 || head->version == 0 || head->chain_count == 0 || head->chain_count > PAI_BASED_MAX ||
-        head->chain_count > head->version || left / 8 < head->chain_count) {
-        return PAGENT_E_CORRUPT;
-    }
-    for (i = 0; i < head->chain_count; i++) {
-        uint32_t segment = pai_get32(p + PAI_INDEX_RECORD + 8 * i), line = pai_get32(p + PAI_INDEX_RECORD + 8 * i + 4);
-        if (segment < last || segment == 0 || segment >= newest || line == 0) return PAGENT_E_CORRUPT;
-        last = segment;
-    }
-    *at += PAI_INDEX_RECORD + 8 * head->chain_count;
-    return PAGENT_OK;
+    if (result != PAGENT_E_CORRUPT) return result;
+    return pai_report(files, PAGENT_DAMAGE_MIDDLE, result, segment->stream, segment->number, at,
+                      "the segment's index is damaged");
 }
 
 /* Puts one record of an INDEX into the table, replacing what was there. */
-static int pai_enter_record(pagent_files *files, const pai_head *record, const uint8_t *places)
+static int pai_enter_record(pagent_files *files, void *ctx, const uint8_t *record, uint32_t count)
 {
+    pagent_summary summary;
     pai_head *head;
     uint32_t i;
-    int result = pai_make_head(&files->heap, &files->table, record->stream, &head);
+    int result = pai_make_head(&files->heap, &files->table, pai_get64(record), &head);
+    (void)ctx;
     if (result != PAGENT_OK) return result;
     pai_free_chain(&files->table, head->chain, 0);
-    head->chain = 0;
-    head->chain_count = 0;
-    for (i = 0; i < record->chain_count; i++) {
-        result = pai_push_location(&files->heap, &files->table, head, pai_get32(places + 8 * i),
-                                   pai_get32(places + 8 * i + 4));
-        if (result != PAGENT_OK) return result;
+    head->chain = head->chain_count = 0;
+    for (i = 0; result == PAGENT_OK && i < count; i++) {
+        const uint8_t *place = record + PAI_INDEX_RECORD + 8 * i;
+        result = pai_push_location(&files->heap, &files->table, head, pai_get32(place), pai_get32(place + 4));
     }
-    head->version = record->version;
-    head->link = record->link;
-    head->time_ms = record->time_ms;
-    head->epoch = record->epoch;
-    head->state = record->state;
-    head->status = record->status;
-    head->flags = record->flags;
-    pai_set_due(&files->table, head, record->due_ms);
+    summary.version = pai_get64(record + 8);
+    summary.due_ms = pai_get64(record + 24);
+    summary.time_ms = pai_get64(record + 32);
+    summary.state = pai_get16(record + 44);
+    summary.status = record[46];
+    summary.flags = record[47];
+    pai_set_head(&files->table, head, &summary, pai_get64(record + 16), pai_get32(record + 40));
+    return result;
+}
+
+/* The record of one agent, as the table has it. */
+static int pai_put_record(pagent_files *files, const pai_head *head, uint8_t *at)
+{
+    uint32_t i;
+    int result = pai_collect_chain(&files->heap, &files->table, pai_node_at(&files->table, head->chain),
+                                   head->chain_count, &files->places);
+    if (result != PAGENT_OK) return result;
+    pai_put64(at, head->stream);
+    pai_put64(at + 8, head->version);
+    pai_put64(at + 16, head->link);
+    pai_put64(at + 24, head->due_ms);
+    pai_put64(at + 32, head->time_ms);
+    pai_put32(at + 40, head->epoch);
+    pai_put16(at + 44, head->state);
+    at[46] = head->status;
+    at[47] = head->flags;
+    pai_put32(at + 48, head->chain_count);
+    pai_put32(at + 52, 0);
+    for (i = 0; i < head->chain_count; i++) { /* collected the newest first */
+        const pai_location *place = (const pai_location *)(const void *)files->places.data + (head->chain_count - 1 - i);
+        pai_put32(at + PAI_INDEX_RECORD + 8 * i, place->segment);
+        pai_put32(at + PAI_INDEX_RECORD + 8 * i + 4, place->line);
+    }
     return PAGENT_OK;
 }
 
-typedef int (*pai_record_function)(pagent_files *files, void *ctx, const pai_head *record, const uint8_t *places);
-
-/* Reads the INDEX blocks after LOG; tail.end moves behind them. */
-static int pai_read_index(pagent_files *files, uint64_t stream, pai_tail *tail, pai_record_function each, void *ctx)
-{
-    uint32_t i, at;
-    for (i = 0; i < tail->index_count; i++) {
-        pai_block header;
-        pai_section section;
-        pai_head record;
-        enum pai_bad bad;
-        const uint8_t *bytes;
-        int result = pai_read_log_block(files, tail, tail->end, PAI_TAG_INDEX, &header, &section, &bad);
-        if (result != PAGENT_OK) return result;
-        if (bad == PAI_GOOD && (header.type != PAI_INDEX || header.version != i + 2u || header.previous != tail->link_0)) {
-            bad = PAI_BAD_CHAIN;
-        }
-        for (at = 0; bad == PAI_GOOD;) {
-            uint32_t start = at;
-            result = pai_next_record(&section, &at, tail->number, &record);
-            if (result == PAGENT_END) break;
-            if (result != PAGENT_OK || (stream != 0 && record.stream != stream)) {
-                bad = PAI_BAD_CHAIN;
-            } else if (each != NULL) {
-                result = each(files, ctx, &record, section.data + start + PAI_INDEX_RECORD);
-                if (result != PAGENT_OK) return result;
-            }
-        }
-        if (bad != PAI_GOOD) {
-            return pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, stream, tail->number, tail->end,
-                              "the segment's index is damaged");
-        }
-        result = pai_window(files, tail->file, tail->end, PAI_HEADER, &bytes);
-        if (result != PAGENT_OK) return result;
-        tail->link_0 = pai_link(&files->crc, bytes);
-        tail->last_link = tail->link_0;
-        tail->stream_0++;
-        tail->end += pai_block_size(&header);
-    }
-    tail->index_end = tail->end;
-    tail->cut = tail->end;
-    tail->durable = tail->end;
-    return PAGENT_OK;
-}
-
-static int pai_each_enter(pagent_files *files, void *ctx, const pai_head *record, const uint8_t *places)
-{
-    (void)ctx;
-    return pai_enter_record(files, record, places);
-}
-
-/* ---- The directory's listing, sorted by log and number. */
+/* ---- The directory's listing, sorted: a heap sort, without recursion and without a worst case. */
 static int pai_listed_before(const pai_listed *left, const pai_listed *right)
 {
-    return left->stream < right->stream || (left->stream == right->stream && left->number < right->number);
+    return left->major < right->major || (left->major == right->major && left->minor < right->minor);
 }
 
-/* Heap sort: no recursion, no worst case. Items of any size up to 16 bytes. */
-typedef int (*pai_before)(const void *left, const void *right);
-
-static void pai_sift(uint8_t *items, size_t item, size_t at, size_t count, pai_before before)
+static void pai_sift_listed(pai_listed *items, size_t at, size_t count)
 {
-    uint8_t held[16];
     for (;;) {
         size_t child = 2 * at + 1;
-        if (child + 1 < count && before(items + child * item, items + (child + 1) * item)) child++;
-        if (child >= count || !before(items + at * item, items + child * item)) return;
-        pai_copy(held, items + at * item, item);
-        pai_copy(items + at * item, items + child * item, item);
-        pai_copy(items + child * item, held, item);
+        pai_listed held;
+        if (child + 1 < count && pai_listed_before(&items[child], &items[child + 1])) child++;
+        if (child >= count || !pai_listed_before(&items[at], &items[child])) return;
+        held = items[at];
+        items[at] = items[child];
+        items[child] = held;
         at = child;
     }
 }
 
-static void pai_sort(uint8_t *items, size_t count, size_t item, pai_before before)
+static void pai_sort_listed(pai_buffer *listed)
 {
-    uint8_t held[16];
-    size_t at;
-    PAGENT_ASSERT(item <= sizeof held);
-    for (at = count / 2; at-- != 0;) pai_sift(items, item, at, count, before);
+    pai_listed *items = pai_listed_at(listed, 0), held;
+    size_t at, count = pai_listed_count(listed);
+    for (at = count / 2; at-- != 0;) pai_sift_listed(items, at, count);
     for (at = count; at-- > 1;) {
-        pai_copy(held, items, item);
-        pai_copy(items, items + at * item, item);
-        pai_copy(items + at * item, held, item);
-        pai_sift(items, item, 0, at, before);
+        held = items[0];
+        items[0] = items[at];
+        items[at] = held;
+        pai_sift_listed(items, 0, at);
     }
 }
 
-static int pai_compare_listed(const void *left, const void *right)
-{
-    return pai_listed_before((const pai_listed *)left, (const pai_listed *)right);
-}
-
-static pai_listed *pai_listed_at(const pagent_files *files, size_t index)
-{
-    return (pai_listed *)(void *)files->listed.data + index;
-}
-
-static size_t pai_listed_count(const pagent_files *files)
-{
-    return files->listed.size / sizeof(pai_listed);
-}
-
-static int pai_bad_name(pagent_files *files, const char *name, const char *what)
-{
-    pai_text text = pai_text_begin(files->text, sizeof files->text);
-    pai_text_add(&text, name);
-    pai_text_add(&text, ": ");
-    pai_text_add(&text, what);
-    return PAGENT_E_CORRUPT;
-}
-
-/* Reads the names of all segments. With `clean`, removes what a crash left half made. */
+/* Reads the names of all segments. With `clean`, removes what a crash left half made. A missing segment in the middle is
+   a loss; missing ones at the front were trimmed. */
 static int pai_list_segments(pagent_files *files, int clean)
 {
     char name[PAGENT_NAME_MAX + 1];
-    pai_buffer old;
+    pagent_damage_report report;
     uint32_t index, i;
-    int result = PAGENT_OK;
+    int result, strange = 0;
     files->listed.size = 0;
-    pai_clear(&old, sizeof old);
+    files->scratch.size = 0;
     for (index = 0;; index++) {
         pai_listed listed;
         int kind;
         result = files->dir.list(files->dir.ctx, "", index, name);
         if (result != PAGENT_OK) break;
         kind = pai_parse_segment_name(name, &listed);
-        if (kind < 0) result = pai_bad_name(files, name, "not the name of a segment; move it elsewhere");
+        if (kind < 0) {
+            strange = 1;
+            pai_begin_report(&report, PAGENT_DAMAGE_FOREIGN, PAGENT_E_CORRUPT, 0);
+            (void)pai_say(files, PAGENT_E_CORRUPT, name, ": not the name of a segment; move it elsewhere");
+            pai_copy(report.text, files->text, sizeof report.text);
+            report.file = name;
+            if (files->options.on_discard != NULL) files->options.on_discard(files->options.ctx, &report);
+        }
         if (kind > 0) result = pai_append_bytes(&files->heap, &files->listed, &listed, sizeof listed);
         if (clean && pai_length(name) > 4 && pai_equal(name, "tmp-", 4)) {
-            result = pai_append_bytes(&files->heap, &old, name, sizeof name);
+            result = pai_append_bytes(&files->heap, &files->scratch, name, sizeof name);
         }
-        if (result != PAGENT_OK) break;
+        if (result != PAGENT_OK) return result;
     }
-    for (i = 0; result == PAGENT_END && i < old.size / sizeof name; i++) {
-        int removed = files->dir.remove(files->dir.ctx, (const char *)old.data + i * sizeof name);
+    for (i = 0; result == PAGENT_END && i < files->scratch.size / sizeof name; i++) {
+        int removed = files->dir.remove(files->dir.ctx, (const char *)files->scratch.data + i * sizeof name);
         if (removed != PAGENT_OK && removed != PAGENT_E_NOT_FOUND) result = removed;
     }
-    pai_free_buffer(&files->heap, &old);
     if (result != PAGENT_END) return result;
-    pai_sort(files->listed.data, pai_listed_count(files), sizeof(pai_listed), pai_compare_listed);
-    return PAGENT_OK;
-}
-
-/* A missing segment in the middle is a loss; missing ones at the front were trimmed. */
-static int pai_check_listing(pagent_files *files)
-{
-    size_t i, count = pai_listed_count(files);
-    for (i = 1; i < count; i++) {
-        const pai_listed *last = pai_listed_at(files, i - 1), *next = pai_listed_at(files, i);
-        if (last->stream == 0 && next->stream != 0) {
-            return pai_bad_name(files, pai_segment_name(files, next->stream, next->number),
-                                "logs of two modes in one directory");
+    pai_sort_listed(&files->listed);
+    if (strange) return PAGENT_E_CORRUPT;
+    for (i = 1; i < pai_listed_count(&files->listed); i++) {
+        const pai_listed *last = pai_listed_at(&files->listed, i - 1), *next = last + 1;
+        if (last->major == 0 && next->major != 0) {
+            return pai_say(files, PAGENT_E_CORRUPT, "", "a shared log and logs of agents in one directory");
         }
-        if (last->stream == next->stream && last->number + 1 != next->number) {
-            return pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, last->stream, last->number + 1, 0,
+        if (last->major == next->major && last->minor + 1 != next->minor) {
+            return pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, last->major, (uint32_t)last->minor + 1, 0,
                               "this segment is missing; put it back");
         }
     }
     return PAGENT_OK;
 }
 
-/* ---- Loading a log: newest segment, LOG, INDEX, and every block after it. */
-static int pai_open_segment(pagent_files *files, uint64_t stream, uint32_t number, uint32_t flags, pai_tail *tail)
-{
-    int file = files->dir.open(files->dir.ctx, pai_segment_name(files, stream, number), flags);
-    pai_clear(tail, sizeof *tail);
-    if (file < 0) return file;
-    tail->file = file;
-    tail->number = number;
-    if (files->window_file == file) files->window_file = 0;
-    return PAGENT_OK;
-}
+/* ---- Loading a log: LOG, INDEX, and every block after it. */
 
 /* Forgets what the table says of a log's agents. */
 static void pai_forget_heads(pagent_files *files, uint64_t stream)
 {
-    uint32_t i;
-    for (i = 0; i < files->table.heads.count; i++) {
+    uint32_t i, count = stream != 0 ? 1 : files->table.heads.count;
+    for (i = 0; i < count; i++) {
         pai_head *head = stream != 0 ? pai_find_head(&files->table, stream) : pai_head_at(&files->table, i);
-        if (head != NULL) {
-            pai_free_chain(&files->table, head->chain, 0);
-            pai_set_due(&files->table, head, PAGENT_FOREVER);
-            head->chain = 0;
-            head->chain_count = 0;
-            head->version = 0;
-            head->link = 0;
-            head->epoch = 0;
-            head->flags = 0;
-        }
-        if (stream != 0) break;
+        if (head == NULL) return;
+        pai_free_chain(&files->table, head->chain, 0);
+        pai_set_due(&files->table, head, PAGENT_FOREVER);
+        head->version = head->link = 0;
+        head->chain = head->chain_count = head->epoch = 0;
+        head->flags = 0;
     }
+}
+
+static int pai_load_segment(pagent_files *files, pai_log *log, uint32_t number, uint64_t limit, pai_block *header,
+                            enum pai_bad *bad)
+{
+    pai_segment *segment;
+    uint32_t blocks;
+    int result = pai_get_segment(files, log->stream, number, &segment);
+    if (result != PAGENT_OK) return result;
+    if (log->start != 0) pai_forget_heads(files, log->stream);
+    log->number = number;
+    log->start = segment->start;
+    result = pai_look_at_size(files, segment);
+    if (result == PAGENT_OK) result = pai_read_index(files, segment, pai_enter_record, NULL, &log->link_0, &blocks);
+    if (result != PAGENT_OK) return result;
+    log->id = segment->id;
+    log->stream_0 = blocks + 1;
+    log->blocks = 0;
+    log->last_link = log->link_0;
+    log->end = log->cut = log->durable = segment->start;
+    return pai_scan_more(files, log, limit, header, bad);
 }
 
 /* A segment in which nobody was acknowledged yet may have been published with a cut that came too early: its maker died
    before it looked again. Then the segment before it goes on. */
-static int pai_is_void(pagent_files *files, const pai_log *log, int *is_void)
+static int pai_is_void(pagent_files *files, const pai_log *log, uint32_t *before, int *is_void)
 {
-    pai_tail before;
+    pai_segment *segment, *last;
     pai_block header;
     uint8_t front[2 * PAI_LINE];
     enum pai_bad bad = PAI_BAD_HEADER;
-    uint64_t at = log->tail.before_cut;
-    int result;
+    uint64_t at;
+    int result = pai_get_segment(files, log->stream, log->number, &segment);
     *is_void = 0;
-    if (log->tail.before == 0 || log->tail.cut != log->tail.index_end) return PAGENT_OK;
-    result = pai_open_segment(files, log->stream, log->tail.before, 0, &before);
+    if (result != PAGENT_OK || segment->before == 0 || log->cut != log->start) return result;
+    *before = segment->before;
+    result = pai_get_segment(files, log->stream, segment->before, &last);
     if (result == PAGENT_E_NOT_FOUND) return PAGENT_OK; /* trimmed: the store has gone on since */
-    if (result != PAGENT_OK) return result;
-    before.id = log->tail.before_id;
-    result = pai_file_size(files, before.file, &before.allocated);
-    while (result == PAGENT_OK) {
-        result = pai_scan_block(files, &before, at, 1, &header, front, &bad);
+    if (result == PAGENT_OK) result = pai_look_at_size(files, last);
+    files->window_file = 0;
+    for (at = segment->before_cut; result == PAGENT_OK; at += pai_block_size(&header)) {
+        result = pai_scan_block(files, last, at, 1, &header, front, &bad);
         if (result != PAGENT_OK || bad != PAI_GOOD || header.stream != 0) break;
-        at += pai_block_size(&header);
     }
-    if (result == PAGENT_OK && bad == PAI_GOOD) *is_void = 1;
-    (void)pai_close_file(files, &before.file);
-    return result;
-}
-
-/* Loads segment `number` as the log's tail. */
-static int pai_load_segment(pagent_files *files, pai_log *log, uint32_t number, pai_block *header, enum pai_bad *bad)
-{
-    uint32_t flags = files->options.read_only ? 0u : (uint32_t)PAGENT_OPEN_WRITE;
-    int result;
-    if (log->tail.file != 0) files->open_logs--;
-    (void)pai_close_file(files, &log->tail.file);
-    pai_forget_heads(files, log->stream);
-    result = pai_open_segment(files, log->stream, number, flags, &log->tail);
-    if (result != PAGENT_OK) return result;
-    files->open_logs++;
-    result = pai_read_log(files, log->stream, &log->tail);
-    if (result == PAGENT_OK) result = pai_read_index(files, log->stream, &log->tail, pai_each_enter, NULL);
-    if (result == PAGENT_OK) result = pai_scan_more(files, log, UINT64_MAX, header, bad);
+    *is_void = result == PAGENT_OK && bad == PAI_GOOD;
     return result;
 }
 
@@ -9786,23 +9646,18 @@ static int pai_load_log(pagent_files *files, pai_log *log, uint32_t newest, pai_
 {
     uint32_t number = newest, tries;
     int result = PAGENT_OK, is_void = 1;
-    files->way.size = 0;
     files->cursor.stream = 0;
-    for (tries = 0; is_void && number != 0 && tries < PAI_TRIES; tries++) {
-        result = pai_load_segment(files, log, number, header, bad);
-        if (result != PAGENT_OK) break;
-        result = pai_is_void(files, log, &is_void);
-        if (result != PAGENT_OK) break;
-        if (is_void) number = log->tail.before;
-    }
-    if (result == PAGENT_OK && is_void) {
-        result = pai_report(files, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, log->stream, newest, 0, "too many void segments");
+    log->newest = 0;
+    for (tries = 0; result == PAGENT_OK && is_void && tries < PAI_TRIES; tries++) {
+        result = pai_load_segment(files, log, number, UINT64_MAX, header, bad);
+        if (result == PAGENT_OK) result = pai_is_void(files, log, &number, &is_void);
     }
     if (result == PAGENT_OK) log->newest = newest;
     return result;
 }
 
 /* ---- Making a segment. */
+
 /* A temporary name: "tmp-<time>-<random>", in a folder or not. */
 static int pai_temp_name(const pagent_host *host, const char *folder, char name[PAI_FILE_NAME])
 {
@@ -9810,7 +9665,6 @@ static int pai_temp_name(const pagent_host *host, const char *folder, char name[
     uint8_t bytes[8];
     pai_text text = pai_text_begin(name, PAI_FILE_NAME);
     int result = host->random(host->ctx, bytes, sizeof bytes);
-    if (result != PAGENT_OK) return result;
     pai_text_add(&text, folder);
     pai_text_add(&text, "tmp-");
     pai_hex64(hex, host->clock_ms(host->ctx));
@@ -9818,11 +9672,10 @@ static int pai_temp_name(const pagent_host *host, const char *folder, char name[
     pai_text_add(&text, "-");
     pai_hex64(hex, pai_get64(bytes));
     pai_text_add(&text, hex);
-    return PAGENT_OK;
+    return result;
 }
 
-/* Appends one block of stream 0 to `out`: a section of `size` bytes that starts where `section` points afterwards.
-   Finished by pai_end_log_block. */
+/* Room at the end of `out` for a block of stream 0 with one section of `size` bytes; *section is where its bytes go. */
 static int pai_begin_log_block(pagent_files *files, pai_buffer *out, uint32_t tag, uint32_t size, uint8_t **section)
 {
     uint32_t payload = (uint32_t)PAI_FRONT + PAI_SECTION + ((size + 7u) & ~7u);
@@ -9837,401 +9690,375 @@ static int pai_begin_log_block(pagent_files *files, pai_buffer *out, uint32_t ta
     return PAGENT_OK;
 }
 
-static void pai_end_log_block(pagent_files *files, pai_buffer *out, pai_tail *tail, uint32_t type, uint32_t size)
+static void pai_end_log_block(pagent_files *files, pai_buffer *out, pai_log *log, uint32_t type, uint32_t size)
 {
     uint32_t payload = (uint32_t)PAI_FRONT + PAI_SECTION + ((size + 7u) & ~7u);
     uint8_t *at = out->data + out->size;
     pai_block header;
     pai_clear(&header, sizeof header);
-    header.log = tail->id;
-    header.version = (uint64_t)tail->stream_0 + 1;
-    header.epoch = tail->number;
-    header.previous = tail->link_0;
+    header.version = (uint64_t)log->stream_0 + 1;
+    header.epoch = log->number;
+    header.previous = log->link_0;
     header.type = type;
     pai_finish_block(&files->crc, at, &header, &payload);
-    pai_place_block(&files->crc, at, tail->id, tail->end, 0);
-    tail->stream_0++;
-    tail->link_0 = pai_link(&files->crc, at);
-    tail->end += pai_block_size(&header);
+    pai_place_block(&files->crc, at, log->id, log->end, 0);
+    log->stream_0++;
+    log->link_0 = pai_link(&files->crc, at);
+    log->end += pai_block_size(&header);
     out->size += pai_block_size(&header);
 }
 
-static void pai_put_record(const pai_head *head, uint8_t *at)
+/* One INDEX block with the heads from *next on, as many as are fine for one block. */
+static int pai_make_index_block(pagent_files *files, pai_log *made, uint32_t *next)
 {
-    pai_put64(at, head->stream);
-    pai_put64(at + 8, head->version);
-    pai_put64(at + 16, head->link);
-    pai_put64(at + 24, head->due_ms);
-    pai_put64(at + 32, head->time_ms);
-    pai_put32(at + 40, head->epoch);
-    pai_put16(at + 44, head->state);
-    at[46] = head->status;
-    at[47] = head->flags;
-    pai_put32(at + 48, head->chain_count);
-    pai_put32(at + 52, 0);
-}
-
-static int pai_put_chain(pagent_files *files, const pai_head *head, uint8_t *at)
-{
-    uint32_t i;
-    int result = pai_collect_chain(&files->heap, &files->table, pai_node_at(&files->table, head->chain),
-                                   head->chain_count, &files->places);
-    for (i = 0; result == PAGENT_OK && i < head->chain_count; i++) {
-        const pai_location *place = (const pai_location *)(const void *)files->places.data + (head->chain_count - 1 - i);
-        pai_put32(at + 8 * i, place->segment);
-        pai_put32(at + 8 * i + 4, place->line);
+    uint32_t from = *next, size = 0, at = 0;
+    uint8_t *section = NULL;
+    int pass, result = PAGENT_OK;
+    for (pass = 0; pass < 2 && result == PAGENT_OK; pass++) { /* first measure, then fill */
+        uint32_t i, last = pass == 0 ? files->table.heads.count : *next;
+        for (i = from; i < last && result == PAGENT_OK; i++) {
+            const pai_head *head = pai_head_at(&files->table, i);
+            uint32_t record = (uint32_t)PAI_INDEX_RECORD + 8 * head->chain_count;
+            if (head->version == 0 || (made->stream != 0 && head->stream != made->stream)) continue;
+            if (pass == 0 && size != 0 && size + record > PAI_INDEX_PAYLOAD) break;
+            if (pass == 0) size += record;
+            if (pass == 1) result = pai_put_record(files, head, section + at);
+            if (pass == 1) at += record;
+        }
+        if (pass == 0) *next = i;
+        if (size == 0) return PAGENT_OK;
+        if (pass == 0) result = pai_begin_log_block(files, &files->scratch, PAI_TAG_INDEX, size, &section);
     }
+    if (result == PAGENT_OK) pai_end_log_block(files, &files->scratch, made, PAI_INDEX, size);
     return result;
 }
 
-/* One INDEX block with the heads from *next on, as many as are fine for one block. */
-static int pai_make_index_block(pagent_files *files, const pai_log *log, pai_tail *tail, uint32_t *next)
+/* LOG and INDEX of the segment `made`, in files->scratch: INDEX first, because LOG says where it ends. */
+static int pai_make_segment_head(pagent_files *files, const pai_log *log, pai_log *made)
 {
-    uint32_t from = *next, i, size = 0, at = 0;
-    uint8_t *section;
-    int result;
-    for (i = from; i < files->table.heads.count; i++) {
-        const pai_head *head = pai_head_at(&files->table, i);
-        if (head->version == 0 || (log->stream != 0 && head->stream != log->stream)) continue;
-        if (size != 0 && size + PAI_INDEX_RECORD + 8 * head->chain_count > PAI_INDEX_PAYLOAD) break;
-        size += PAI_INDEX_RECORD + 8 * head->chain_count;
-    }
-    *next = i;
-    if (size == 0) return PAGENT_OK;
-    result = pai_begin_log_block(files, &files->scratch, PAI_TAG_INDEX, size, &section);
-    for (i = from; result == PAGENT_OK && i < *next; i++) {
-        const pai_head *head = pai_head_at(&files->table, i);
-        if (head->version == 0 || (log->stream != 0 && head->stream != log->stream)) continue;
-        pai_put_record(head, section + at);
-        result = pai_put_chain(files, head, section + at + PAI_INDEX_RECORD);
-        at += PAI_INDEX_RECORD + 8 * head->chain_count;
-    }
+    uint8_t drawn[24], *at;
+    uint32_t next = 0;
+    pai_log first;
+    pai_buffer block;
+    int result = files->host.random(files->host.ctx, drawn, sizeof drawn);
+    made->id = pai_get64(drawn) | 1u;
+    made->link_0 = made->id;
+    made->stream_0 = 1;
+    made->end = PAI_LOG_BLOCK;
+    files->scratch.size = 0;
+    if (result == PAGENT_OK) result = pai_reserve(&files->heap, &files->scratch, PAI_LOG_BLOCK);
+    files->scratch.size = PAI_LOG_BLOCK;
+    while (result == PAGENT_OK && next < files->table.heads.count) result = pai_make_index_block(files, made, &next);
     if (result != PAGENT_OK) return result;
-    pai_end_log_block(files, &files->scratch, tail, PAI_INDEX, size);
-    tail->index_count++;
+    first = *made;
+    first.stream_0 = 0;
+    first.link_0 = 0;
+    first.end = 0;
+    pai_clear(&block, sizeof block);
+    result = pai_begin_log_block(files, &block, PAI_TAG_LOG, PAI_LOG_SECTION, &at);
+    if (result != PAGENT_OK) return result;
+    pai_put32(at, PAGENT_FORMAT);
+    pai_put32(at + 4, PAGENT_FORMAT);
+    pai_put32(at + 12, log->stream != 0);
+    pai_put32(at + 16, made->number);
+    pai_put32(at + 20, log->number);
+    pai_put64(at + 32, log->id);
+    pai_put64(at + 40, log->cut);
+    pai_put64(at + 48, log->last_link);
+    pai_put64(at + 56, log->stream);
+    pai_copy(at + 64, drawn + 8, 16);
+    pai_put64(at + 80, made->end);
+    pai_end_log_block(files, &block, &first, PAI_LOG, PAI_LOG_SECTION);
+    PAGENT_ASSERT(block.size == PAI_LOG_BLOCK);
+    pai_copy(files->scratch.data, block.data, PAI_LOG_BLOCK);
+    pai_free_buffer(&files->heap, &block);
+    made->start = made->cut = made->durable = made->end;
+    made->last_link = made->link_0;
     return PAGENT_OK;
 }
 
-/* LOG and INDEX of a new segment, in files->scratch. INDEX first, because LOG counts its blocks: LOG is made twice. */
-static int pai_make_segment_head(pagent_files *files, const pai_log *log, uint32_t number, pai_tail *tail)
-{
-    pai_log_section section;
-    uint8_t drawn[24], *at;
-    uint32_t next = 0, round;
-    int result = files->host.random(files->host.ctx, drawn, sizeof drawn);
-    pai_clear(&section, sizeof section);
-    section.format = PAGENT_FORMAT;
-    section.min_reader = PAGENT_FORMAT;
-    section.mode = log->stream != 0 ? PAI_MODE_PER_AGENT : 0;
-    section.number = number;
-    section.before = log->tail.number;
-    section.before_id = log->tail.id;
-    section.before_cut = log->tail.cut;
-    section.before_link = log->tail.last_link;
-    section.owner = log->stream;
-    pai_clear(tail, sizeof *tail);
-    for (round = 0; round < 2 && result == PAGENT_OK; round++) {
-        uint32_t blocks = tail->index_count;
-        pai_clear(tail, sizeof *tail);
-        tail->number = number;
-        tail->id = pai_get64(drawn) | 1u;
-        files->scratch.size = 0;
-        section.index_blocks = blocks;
-        result = pai_begin_log_block(files, &files->scratch, PAI_TAG_LOG, PAI_LOG_SIZE, &at);
-        if (result != PAGENT_OK) return result;
-        pai_put_log(at, &section, drawn + 8);
-        pai_end_log_block(files, &files->scratch, tail, PAI_LOG, PAI_LOG_SIZE);
-        for (next = 0; result == PAGENT_OK && next < files->table.heads.count;) {
-            result = pai_make_index_block(files, log, tail, &next);
-        }
-    }
-    tail->before = section.before;
-    tail->before_id = section.before_id;
-    tail->before_cut = section.before_cut;
-    tail->before_link = section.before_link;
-    tail->index_end = tail->end;
-    tail->cut = tail->end;
-    tail->durable = tail->end;
-    tail->last_link = tail->link_0;
-    return result;
-}
-
-static uint32_t pai_preallocate_max(const pagent_files *files)
-{
-    if (files->options.preallocate_max != 0) return files->options.preallocate_max;
-    return files->per_agent ? 1u << 20 : 16u << 20;
-}
-
-/* Makes the file long enough for `need` bytes, and for more to come. NO_SPACE: it is as long as it was. */
-static int pai_grow_file(pagent_files *files, pai_log *log, pai_tail *tail, uint64_t need)
+/* Makes a file long enough for `need` bytes, and for more to come. NO_SPACE: it is as long as it was. */
+static int pai_grow_file(pagent_files *files, pai_log *log, int file, uint64_t need)
 {
     const pagent_dev *dev = &files->dir.dev;
-    uint64_t size = (need + log->grow + (PAI_GROW_MIN - 1u)) & ~(uint64_t)(PAI_GROW_MIN - 1);
+    uint32_t most = files->options.preallocate_max;
+    uint64_t size;
     int result;
-    if (need <= tail->allocated) return PAGENT_OK;
-    if (files->window_file == tail->file) files->window_file = 0;
-    result = dev->truncate(dev->ctx, tail->file, size);
+    if (need <= log->allocated) return PAGENT_OK;
+    if (most == 0) most = files->per_agent ? 1u << 20 : 16u << 20;
+    if (files->last_batch >= PAI_BATCH_LARGE || files->batch.size >= PAI_BATCH_LARGE) log->grow = most;
+    else if (most > PAI_ZEROED / 2) most = PAI_ZEROED / 2; /* with rounding and `need`, under PAI_ZEROED */
+    if (log->grow > most) log->grow = most;
+    size = (need + log->grow + (PAI_GROW_MIN - 1u)) & ~(uint64_t)(PAI_GROW_MIN - 1);
+    files->window_file = 0;
+    result = dev->truncate(dev->ctx, file, size);
     if (result == PAGENT_E_NO_SPACE) {
         size = need;
-        result = dev->truncate(dev->ctx, tail->file, size);
+        result = dev->truncate(dev->ctx, file, size);
     }
     if (result != PAGENT_OK) return result;
-    tail->allocated = size;
-    if (log->grow < pai_preallocate_max(files)) log->grow *= 2;
-    if (log->grow > pai_preallocate_max(files)) log->grow = pai_preallocate_max(files);
+    log->allocated = size;
+    log->grow = log->grow < most / 2 ? log->grow * 2 : most;
     return PAGENT_OK;
 }
 
 /* Writes, syncs and publishes the segment in files->scratch. FENCED: somebody has published that number. After another
    error nothing is published, except where *published says that nobody knows. */
-static int pai_publish_segment(pagent_files *files, pai_log *log, pai_tail *tail, int *published)
+static int pai_publish_segment(pagent_files *files, pai_log *made, int *file, int *published)
 {
     const pagent_dir *dir = &files->dir;
     char temp[PAI_FILE_NAME];
     int result = pai_temp_name(&files->host, "", temp);
     *published = 0;
     if (result != PAGENT_OK) return result;
-    tail->file = dir->create_temp(dir->ctx, temp);
-    if (tail->file <= 0) return tail->file < 0 ? tail->file : PAGENT_E_STORAGE;
-    if (files->window_file == tail->file) files->window_file = 0;
-    if (log->grow == 0) log->grow = PAI_GROW_MIN;
-    result = pai_grow_file(files, log, tail, tail->end + PAI_ROOM_KEPT);
-    if (result == PAGENT_OK) result = pai_write_all(files, tail->file, files->scratch.data, files->scratch.size, 0);
-    if (result == PAGENT_OK) result = dir->dev.sync(dir->dev.ctx, tail->file);
+    *file = dir->create_temp(dir->ctx, temp);
+    if (*file <= 0) return *file < 0 ? *file : PAGENT_E_STORAGE;
+    result = pai_grow_file(files, made, *file, made->end + PAI_ROOM_KEPT);
+    if (result == PAGENT_OK) result = pai_write_all(&dir->dev, *file, files->scratch.data, files->scratch.size, 0);
+    if (result == PAGENT_OK) result = dir->dev.sync(dir->dev.ctx, *file);
     if (result == PAGENT_OK) {
-        result = dir->publish(dir->ctx, tail->file, pai_segment_name(files, log->stream, tail->number), 1);
+        result = dir->publish(dir->ctx, *file, pai_segment_name(files, made->stream, made->number), 1);
         *published = result != PAGENT_E_EXISTS && result != PAGENT_E_NO_SPACE;
         if (result == PAGENT_OK) result = dir->sync_dir(dir->ctx, "");
     }
     if (result == PAGENT_OK) return PAGENT_OK;
-    (void)pai_close_file(files, &tail->file);
+    (void)dir->close(dir->ctx, *file);
     if (!*published) (void)dir->remove(dir->ctx, temp); /* what is left over is removed when the store is opened */
     return result == PAGENT_E_EXISTS ? PAGENT_E_FENCED : result;
 }
 
 /* Writes the same bytes again where nobody knows that they are durable, and syncs: after a failed sync the system may
    show bytes that the disk does not have. */
-static int pai_prove_tail(pagent_files *files, pai_tail *tail)
+static int pai_prove_tail(pagent_files *files, pai_log *log)
 {
     const pagent_dev *dev = &files->dir.dev;
-    uint64_t at = tail->durable;
+    pai_segment *segment;
+    uint64_t at = log->durable;
     int result = PAGENT_OK;
-    if (at >= tail->cut) return PAGENT_OK;
-    while (result == PAGENT_OK && at < tail->cut) {
-        size_t piece = tail->cut - at < PAI_WINDOW ? (size_t)(tail->cut - at) : (size_t)PAI_WINDOW, got = 0;
-        files->scratch.size = 0;
-        result = pai_reserve(&files->heap, &files->scratch, piece);
-        if (result == PAGENT_OK) result = pai_read_all(dev, tail->file, files->scratch.data, piece, at, &got);
-        if (result == PAGENT_OK && got != piece) result = PAGENT_E_STORAGE;
-        if (result == PAGENT_OK) result = pai_write_all(files, tail->file, files->scratch.data, piece, at);
+    if (at >= log->cut) return PAGENT_OK;
+    result = pai_get_segment(files, log->stream, log->number, &segment);
+    while (result == PAGENT_OK && at < log->cut) {
+        size_t piece = log->cut - at < PAI_WINDOW ? (size_t)(log->cut - at) : (size_t)PAI_WINDOW;
+        uint8_t *bytes;
+        result = pai_window(files, segment->file, at, piece, &bytes);
+        if (result == PAGENT_OK) result = pai_write_all(dev, segment->file, bytes, piece, at);
         at += piece;
     }
-    if (result == PAGENT_OK) result = dev->sync(dev->ctx, tail->file);
-    if (result == PAGENT_OK) tail->durable = tail->end;
+    if (result == PAGENT_OK) result = dev->sync(dev->ctx, segment->file);
+    if (result == PAGENT_OK) log->durable = log->end;
     return result;
 }
 
-/* An error after which nobody knows what stands on the disk: only opening again can tell. */
-static int pai_give_up(pagent_files *files, int result)
+/* Cuts a segment that takes no more blocks to its end: its preallocated space is given back. Only tidiness: its failure is
+   none of ours. */
+static void pai_release_segment(pagent_files *files, const pai_log *log, uint64_t end)
 {
-    files->failed = result == PAGENT_E_FENCED ? PAGENT_E_FENCED : PAGENT_E_STORAGE;
-    (void)pai_say(files, result, result == PAGENT_E_FENCED ? "another process has taken this store over"
-                                                           : "the storage failed; close and open again");
-    return result;
-}
-
-/* Cuts the segment before ours to its end: it can take no block any more, and its preallocated space is given back.
-   Only tidiness, so its failure is none of ours. */
-static void pai_release_before(pagent_files *files, pai_log *log)
-{
-    const pagent_dev *dev = &files->dir.dev;
-    if (log->tail.file == 0) return;
-    if (files->window_file == log->tail.file) files->window_file = 0;
-    (void)dev->truncate(dev->ctx, log->tail.file, log->tail.cut);
-    (void)pai_close_file(files, &log->tail.file);
-    files->open_logs--;
+    pai_segment *segment;
+    if (log->number == 0 || pai_get_segment(files, log->stream, log->number, &segment) != PAGENT_OK) return;
+    files->window_file = 0;
+    (void)files->dir.dev.truncate(files->dir.dev.ctx, segment->file, end);
 }
 
 /* The next segment of a log, ours. `claim`: the one before it was another's, who may still be writing to it. */
 static int pai_new_segment(pagent_files *files, pai_log *log, int claim)
 {
-    uint32_t tries, number = log->newest;
-    pai_tail made;
+    pai_log made;
+    uint32_t tries;
     for (tries = 0; tries < PAI_TRIES; tries++) {
-        uint64_t cut = log->tail.cut;
+        uint64_t cut = log->cut;
         pai_block header;
         enum pai_bad bad;
-        int published, result;
-        if (++number > PAI_SEGMENT_MAX) return PAGENT_E_LIMIT;
-        result = pai_make_segment_head(files, log, number, &made);
-        if (result != PAGENT_OK) return result;
-        result = pai_publish_segment(files, log, &made, &published);
+        int published = 0, file = 0, result;
+        if (log->newest >= PAI_SEGMENT_MAX) return PAGENT_E_LIMIT;
+        pai_clear(&made, sizeof made);
+        made.stream = log->stream;
+        made.number = made.newest = log->newest + 1;
+        made.claimed = 1;
+        made.grow = log->grow != 0 ? log->grow : (uint32_t)PAI_GROW_MIN;
+        result = pai_make_segment_head(files, log, &made);
+        if (result == PAGENT_OK) result = pai_publish_segment(files, &made, &file, &published);
         if (result == PAGENT_E_FENCED || (result != PAGENT_OK && published)) return pai_give_up(files, result);
         if (result != PAGENT_OK) return result;
-        log->newest = number;
-        if (claim && log->tail.number != 0) {
-            if (files->window_file == log->tail.file) files->window_file = 0;
+        (void)files->dir.close(files->dir.ctx, file); /* synced; opened again by its name */
+        if (files->window_file == file) files->window_file = 0;
+        log->newest = made.number;
+        if (claim && log->number != 0) {
             result = pai_scan_more(files, log, UINT64_MAX, &header, &bad);
-            if (result == PAGENT_OK && log->tail.cut != cut) result = pai_prove_tail(files, &log->tail);
-            if (result != PAGENT_OK) (void)pai_close_file(files, &made.file);
+            if (result == PAGENT_OK && log->cut != cut) result = pai_prove_tail(files, log);
             if (result != PAGENT_OK) return pai_give_up(files, result);
         }
-        if (log->tail.cut == cut) break;
-        (void)pai_close_file(files, &made.file); /* void: somebody was acknowledged in between */
+        if (log->cut == cut) break; /* otherwise it is void: somebody was acknowledged in between */
     }
     if (tries == PAI_TRIES) return pai_give_up(files, PAGENT_E_FENCED);
-    pai_release_before(files, log);
-    log->tail = made;
-    log->claimed = 1;
-    files->open_logs++;
-    files->way.size = 0;
+    if (log->unsealed) files->unsealed--;
+    pai_release_segment(files, log, log->cut);
+    *log = made;
     files->cursor.stream = 0;
     return PAGENT_OK;
 }
 
-/* ---- Opening. */
-static int pai_open_log(pagent_files *files, pai_log *log, uint32_t newest)
+/* ---- Opening, and looking again beside a live writer. */
+
+/* Rules 1 to 7 for the end of a loaded log: what was torn off is reported and then cut off, by a segment of our own (until
+   that is published, the old one may still be somebody's). Then what is left is made durable. */
+static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, pai_block *header)
 {
     pai_finding found;
-    pai_block header;
-    enum pai_bad bad = PAI_GOOD;
-    int result = pai_load_log(files, log, newest, &header, &bad), repair;
-    if (result != PAGENT_OK || files->options.read_only) return result;
-    result = pai_classify(files, &log->tail, bad, &header, &found);
+    pai_segment *segment;
+    size_t got = 0;
+    int result = pai_get_segment(files, log->stream, log->number, &segment), repair;
+    if (result == PAGENT_OK) result = pai_classify(files, segment, log->end, bad, header, &found);
     if (result != PAGENT_OK) return result;
     if (found.report.damage == PAGENT_DAMAGE_SUSPECT && files->options.truncate_suspect) {
         pai_find_says(&found, PAGENT_TORN, PAGENT_OK, "the last block is damaged; cut off as truncate_suspect says");
     }
     repair = found.report.damage == PAGENT_TORN || found.report.damage == PAGENT_DIRTY;
-    if (found.report.damage == PAGENT_TORN) result = pai_save_torn(files, &log->tail, &found);
-    if (result == PAGENT_OK && found.report.damage != PAGENT_CLEAN) {
-        result = pai_send_report(files, &found.report, log->stream, log->tail.number, found.what);
+    if (found.report.damage == PAGENT_TORN) {
+        size_t size = found.report.size < PAI_PAYLOAD_MAX ? (size_t)found.report.size : (size_t)PAI_PAYLOAD_MAX;
+        files->scratch.size = 0;
+        result = pai_reserve(&files->heap, &files->scratch, size);
+        if (result == PAGENT_OK) {
+            result = pai_read_all(&files->dir.dev, segment->file, files->scratch.data, size, log->end, &got);
+        }
+        found.report.bytes.data = files->scratch.data;
+        found.report.bytes.size = (uint32_t)got;
     }
-    pai_free_buffer(&files->heap, &found.bytes);
-    if (result == PAGENT_OK) result = pai_prove_tail(files, &log->tail);
-    if (result == PAGENT_OK && repair) result = pai_new_segment(files, log, 1);
-    return result;
+    if (result == PAGENT_OK && found.report.damage != PAGENT_CLEAN) {
+        result = pai_send_report(files, &found.report, log->stream, log->number, found.what);
+    }
+    if (result == PAGENT_OK) result = pai_prove_tail(files, log);
+    return result == PAGENT_OK && repair ? pai_new_segment(files, log, 1) : result;
 }
 
-static int pai_add_log(pagent_files *files, uint64_t stream, pai_log **log, uint32_t *index)
+/* The log of a stream (0: the shared one) as it is in memory: made, empty, when it is not there. */
+static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
-    int result = pai_add_item(&files->heap, &files->logs, index);
+    pai_head *head = NULL;
+    uint32_t index = 0;
+    int result = PAGENT_OK;
+    if (stream != 0) result = pai_make_head(&files->heap, &files->table, stream, &head);
     if (result != PAGENT_OK) return result;
-    *log = pai_log_at(files, *index);
-    (*log)->stream = stream;
+    if (head == NULL ? files->logs.count == 0 : head->log == 0 || head->log == PAI_LOG_OURS) {
+        result = pai_add_item(&files->heap, &files->logs, &index);
+        if (result != PAGENT_OK) return result;
+        pai_log_at(files, index)->stream = stream;
+        if (head != NULL) head->log = index + 1;
+    } else if (head != NULL) {
+        index = head->log - 1;
+    }
+    *log = pai_log_at(files, index);
     return PAGENT_OK;
 }
 
-/* Closes the file of the log that was used longest ago, when too many are open. Whatever it holds is synced. */
-static int pai_limit_open_logs(pagent_files *files, const pai_log *keep)
+/* Logs of agents that sleep take no memory: what is needed stands in their files. */
+static void pai_drop_logs(pagent_files *files)
 {
-    pai_log *oldest = NULL;
     uint32_t i;
-    if (files->open_logs <= PAI_OPEN_LOGS_MAX) return PAGENT_OK;
+    if (!files->per_agent || files->options.read_only || files->failed != 0 || files->unsealed != 0 ||
+        pai_staged_count(files) != 0) {
+        return;
+    }
     for (i = 0; i < files->logs.count; i++) {
-        pai_log *log = pai_log_at(files, i);
-        if (log == keep || log->tail.file == 0 || log->tail.durable != log->tail.end) continue;
-        if (oldest == NULL || files->tick - log->used > files->tick - oldest->used) oldest = log;
+        const pai_log *log = pai_log_at(files, i);
+        pai_head *head = pai_find_head(&files->table, log->stream);
+        if (head == NULL) continue;
+        if (log->claimed) pai_release_segment(files, log, log->end);
+        head->log = log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
     }
-    if (oldest == NULL) return PAGENT_OK;
-    files->open_logs--;
-    return pai_close_file(files, &oldest->tail.file);
+    pai_free_pages(&files->heap, &files->logs);
+    pai_clear(&files->logs, sizeof files->logs);
+    files->logs.item_size = sizeof(pai_log);
 }
 
-/* The file of a log's tail, opened again when it had been closed. */
-static int pai_use_log(pagent_files *files, pai_log *log)
+/* The log that an agent's blocks are in, loaded; where the agent has none yet, empty. */
+static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
-    uint32_t flags = files->options.read_only ? 0u : (uint32_t)PAGENT_OPEN_WRITE;
-    int file;
-    log->used = ++files->tick;
-    if (log->tail.number == 0 || log->tail.file != 0) return PAGENT_OK;
-    file = files->dir.open(files->dir.ctx, pai_segment_name(files, log->stream, log->tail.number), flags);
-    if (file < 0) return file;
-    if (files->window_file == file) files->window_file = 0;
-    log->tail.file = file;
-    files->open_logs++;
-    return pai_limit_open_logs(files, log);
-}
-
-/* A log per agent: opens each once to learn its head. Kept are logs that had to be repaired, that are only read, or that
-   hold no block yet (a crash came between the first segment and the first block). */
-static int pai_open_agent_log(pagent_files *files, uint64_t stream, uint32_t newest)
-{
-    pai_log log, *kept;
-    pai_head *head;
-    uint32_t index;
-    int result;
-    pai_clear(&log, sizeof log);
-    log.stream = stream;
-    result = pai_open_log(files, &log, newest);
-    if (result == PAGENT_OK && (log.claimed || files->options.read_only || pai_find_head(&files->table, stream) == NULL)) {
-        result = pai_make_head(&files->heap, &files->table, stream, &head);
-        if (result == PAGENT_OK) result = pai_add_log(files, stream, &kept, &index);
-        if (result == PAGENT_OK) {
-            *kept = log;
-            head->log = index + 1;
-            return pai_limit_open_logs(files, kept);
-        }
+    const pai_head *head = pai_find_head(&files->table, stream);
+    int ours = head != NULL && head->log == PAI_LOG_OURS, more = 1, result;
+    uint32_t newest = head != NULL && head->chain != 0 ? pai_node_at(&files->table, head->chain)->segment : 0;
+    pai_block header;
+    enum pai_bad bad;
+    if (!files->per_agent) return pai_make_log(files, 0, log);
+    if (head != NULL && head->log != 0 && !ours) return pai_make_log(files, stream, log);
+    while (more == 1) {
+        more = pai_segment_exists(files, stream, newest + 1);
+        if (more < 0) return more;
+        if (more == 1) newest++;
     }
-    if (log.tail.file != 0) files->open_logs--;
-    (void)pai_close_file(files, &log.tail.file);
-    return result;
+    result = pai_make_log(files, stream, log);
+    if (result != PAGENT_OK || newest == 0) return result;
+    (*log)->start = 1; /* the table has this log's agent: loading forgets it first */
+    result = pai_load_log(files, *log, newest, &header, &bad);
+    (*log)->claimed = ours && (*log)->number == newest;
+    if ((*log)->claimed) (*log)->durable = (*log)->end;
+    else if (result == PAGENT_OK && !files->options.read_only) result = pai_prove_tail(files, *log);
+    return result == PAGENT_OK ? PAGENT_OK : pai_give_up(files, result);
 }
 
-static int pai_open_all(pagent_files *files)
+/* Brings one log up to date with the directory: loads it when its newest segment is not the one known, or reads on. */
+static int pai_update_log(pagent_files *files, uint64_t stream, uint32_t newest)
 {
-    size_t i, count;
-    pai_log *shared;
-    uint32_t index;
-    int result = pai_list_segments(files, !files->options.read_only);
-    if (result == PAGENT_OK) result = pai_check_listing(files);
+    pai_log *log;
+    pai_block header;
+    enum pai_bad bad = PAI_GOOD;
+    int result = pai_make_log(files, stream, &log);
     if (result != PAGENT_OK) return result;
-    count = pai_listed_count(files);
-    files->per_agent = files->options.log_per_agent != 0;
-    if (count != 0) {
-        files->per_agent = pai_listed_at(files, 0)->stream != 0;
-        if (!files->options.read_only && files->per_agent != (files->options.log_per_agent != 0)) {
-            return pai_say(files, PAGENT_E_ARGUMENT, files->per_agent ? "the directory has a log per agent: set log_per_agent"
-                                                                      : "the directory has one shared log: clear log_per_agent");
+    if (log->newest == newest) result = pai_scan_more(files, log, UINT64_MAX, &header, &bad);
+    else result = pai_load_log(files, log, newest, &header, &bad);
+    if (result != PAGENT_OK) return result;
+    if (!files->options.read_only) return pai_repair_log(files, log, bad, &header);
+    log->durable = log->end;
+    return PAGENT_OK;
+}
+
+/* Brings all logs up to date (or one agent's: `stream`). For a reader, segments may come and go while it looks. */
+static int pai_update(pagent_files *files, uint64_t stream, int clean)
+{
+    uint32_t tries;
+    size_t i;
+    int result = PAGENT_OK;
+    for (tries = 0; tries < PAI_TRIES; tries++) {
+        size_t count;
+        result = pai_list_segments(files, clean);
+        count = pai_listed_count(&files->listed);
+        if (result == PAGENT_OK && count != 0) files->per_agent = pai_listed_at(&files->listed, 0)->major != 0;
+        for (i = 0; i < count && result == PAGENT_OK; i++) {
+            const pai_listed *listed = pai_listed_at(&files->listed, i);
+            if (i + 1 < count && listed[1].major == listed->major) continue; /* not its newest */
+            if (stream != 0 && files->per_agent && listed->major != stream) continue;
+            result = pai_update_log(files, listed->major, (uint32_t)listed->minor);
         }
-    }
-    if (!files->per_agent) {
-        result = pai_add_log(files, 0, &shared, &index);
-        if (result == PAGENT_OK && count != 0) result = pai_open_log(files, shared, pai_listed_at(files, count - 1)->number);
-        return result;
-    }
-    for (i = 0; i < count && result == PAGENT_OK; i++) {
-        const pai_listed *listed = pai_listed_at(files, i);
-        if (i + 1 < count && pai_listed_at(files, i + 1)->stream == listed->stream) continue;
-        result = pai_open_agent_log(files, listed->stream, listed->number);
+        if (result != PAGENT_E_NOT_FOUND || !files->options.read_only) break;
     }
     return result;
 }
 
-static int pai_files_free(pagent_files *files)
+static int pai_free_files(pagent_files *files)
 {
     pai_heap heap = files->heap;
     int result = PAGENT_OK, closed;
     uint32_t i;
-    for (i = 0; i < PAI_SLOTS; i++) (void)pai_close_file(files, &files->slots[i].tail.file);
-    for (i = 0; i < files->logs.count; i++) {
-        closed = pai_close_file(files, &pai_log_at(files, i)->tail.file);
+    for (i = 0; i < PAI_SEGMENTS_OPEN; i++) {
+        closed = pai_close_segment(files, &files->segments[i]);
         if (closed != PAGENT_OK) result = closed;
     }
     if (files->locked) {
         closed = files->dir.unlock(files->dir.ctx);
         if (closed != PAGENT_OK) result = closed;
     }
-    pai_free_table(&heap, &files->table);
+    pai_free_pages(&heap, &files->table.heads);
+    pai_free_pages(&heap, &files->table.nodes);
+    pai_free_pages(&heap, &files->table.due);
+    pai_free(&heap, files->table.index, files->table.index_room * sizeof(uint32_t));
     pai_free_pages(&heap, &files->logs);
+    pai_free_buffer(&heap, &files->window);
     pai_free_buffer(&heap, &files->batch);
     pai_free_buffer(&heap, &files->staged);
-    pai_free_buffer(&heap, &files->window);
+    pai_free_buffer(&heap, &files->checked);
     pai_free_buffer(&heap, &files->scratch);
     pai_free_buffer(&heap, &files->places);
-    pai_free_buffer(&heap, &files->way);
-    pai_free_buffer(&heap, &files->inbox);
     pai_free_buffer(&heap, &files->listed);
+    pai_free_buffer(&heap, &files->inbox);
     pai_free(&heap, files, sizeof *files);
     return result;
 }
@@ -10245,222 +10072,198 @@ static int pai_check_dir(const pagent_dir *dir)
            dir->exists != NULL && dir->list != NULL && dir->sync_dir != NULL && dir->lock != NULL && dir->unlock != NULL;
 }
 
-/* A store with nothing opened yet, from checked arguments. */
+/* A store with nothing opened yet. E_ARGUMENT: a callback is missing, or a size is not set. */
 static int pai_make_files(pagent_files **made, const pagent_dir *dir, const pagent_host *host,
-                          const pagent_file_options *options, char text[PAGENT_TEXT_SIZE])
+                          const pagent_file_options *options)
 {
-    pai_text say;
     pai_heap heap;
-    pagent_files *files = NULL;
-    int result = PAGENT_OK;
-    *made = NULL;
+    pagent_files *files;
     if (dir == NULL || host == NULL || !pai_check_dir(dir) || host->allocate == NULL || host->random == NULL ||
         host->clock_ms == NULL || (options != NULL && options->size != sizeof *options)) {
-        result = PAGENT_E_ARGUMENT;
-    } else {
-        heap.allocate = host->allocate;
-        heap.ctx = host->ctx;
-        files = (pagent_files *)pai_allocate(&heap, sizeof *files);
-        if (files == NULL) result = PAGENT_E_MEMORY;
+        return PAGENT_E_ARGUMENT;
     }
-    if (text != NULL) {
-        say = pai_text_begin(text, PAGENT_TEXT_SIZE);
-        if (result == PAGENT_E_ARGUMENT) pai_text_add(&say, "dir, host or options: a callback is NULL or a size is not set");
-        if (result == PAGENT_E_MEMORY) pai_text_add(&say, "no memory");
-    }
-    if (result != PAGENT_OK) return result;
+    heap.allocate = host->allocate;
+    heap.ctx = host->ctx;
+    files = (pagent_files *)pai_allocate(&heap, sizeof *files);
+    if (files == NULL) return PAGENT_E_MEMORY;
     files->dir = *dir;
     files->host = *host;
     if (options != NULL) files->options = *options;
     files->heap = heap;
     pai_crc_init(&files->crc);
-    pai_init_table(&files->table);
+    files->table.heads.item_size = sizeof(pai_head);
+    files->table.nodes.item_size = sizeof(pai_node);
+    files->table.due.item_size = sizeof(uint32_t);
     files->logs.item_size = sizeof(pai_log);
     *made = files;
     return PAGENT_OK;
 }
 
+/* Everything that opening does after the lock. */
+static int pai_open_logs(pagent_files *files)
+{
+    pai_log *shared;
+    uint32_t wanted = files->options.log_per_agent != 0;
+    int result = pai_list_segments(files, 0);
+    if (result != PAGENT_OK) return result;
+    files->per_agent = pai_listed_count(&files->listed) != 0 ? pai_listed_at(&files->listed, 0)->major != 0 : wanted;
+    if (!files->options.read_only && files->per_agent != wanted) {
+        return pai_say(files, PAGENT_E_ARGUMENT, "", wanted ? "the directory has one shared log: clear log_per_agent"
+                                                            : "the directory has a log per agent: set log_per_agent");
+    }
+    if (!files->per_agent) result = pai_make_log(files, 0, &shared);
+    if (result == PAGENT_OK) result = pai_update(files, 0, !files->options.read_only);
+    pai_drop_logs(files);
+    return result;
+}
+
 PAGENT_API int pagent_open_files(pagent_files **out, const pagent_dir *dir, const pagent_host *host,
                                  const pagent_file_options *options, char text[PAGENT_TEXT_SIZE])
 {
-    pagent_files *files;
-    int result;
-    if (out == NULL) return PAGENT_E_ARGUMENT;
-    *out = NULL;
-    result = pai_make_files(&files, dir, host, options, text);
+    pagent_files *files = NULL;
+    pai_text say;
+    int result = out != NULL ? pai_make_files(&files, dir, host, options) : PAGENT_E_ARGUMENT;
+    if (out != NULL) *out = NULL;
+    if (text != NULL) say = pai_text_begin(text, PAGENT_TEXT_SIZE);
+    if (text != NULL && result != PAGENT_OK) {
+        pai_text_add(&say, result == PAGENT_E_MEMORY ? "no memory" : "dir, host, options: a callback is NULL or a size not set");
+    }
     if (result != PAGENT_OK) return result;
     if (!files->options.read_only) {
         result = dir->lock(dir->ctx);
-        if (result == PAGENT_E_LOCKED) {
-            (void)pai_say(files, result, "another process owns this store: send it messages, or stop it first");
-        }
         files->locked = result == PAGENT_OK;
+        if (result == PAGENT_E_LOCKED) {
+            (void)pai_say(files, result, "", "another process owns this store: send it messages, or stop it first");
+        }
     }
-    if (result == PAGENT_OK) result = pai_open_all(files);
+    if (result == PAGENT_OK) result = pai_open_logs(files);
     if (result == PAGENT_OK) {
         *out = files;
         return PAGENT_OK;
     }
-    if (files->text[0] == 0) (void)pai_say(files, result, pagent_message(result));
+    if (files->text[0] == 0) (void)pai_say(files, result, "", pagent_message(result));
     if (text != NULL) pai_copy(text, files->text, PAGENT_TEXT_SIZE);
-    (void)pai_files_free(files);
+    (void)pai_free_files(files);
     return result;
 }
 
-/* ---- Appending: stage in memory, then one write and one sync for all. */
-static uint64_t pai_segment_limit(const pagent_files *files)
-{
-    if (files->options.segment_size != 0) return files->options.segment_size;
-    return files->per_agent ? 1u << 20 : 64u << 20;
-}
+/* ---- Appending: stage in memory; then one write and one sync for all. */
 
-/* Time for a new segment? A shared log: when its blocks outgrow the limit, and the INDEX (so that writing INDEXes never
-   costs more than writing blocks). An agent's log: the same, at a block with a snapshot, so that opening needs no other. */
+/* Time for a new segment? A shared log: when its blocks outgrow the limit, and the INDEX. An agent's log: at a block with
+   a snapshot, so that opening needs no other segment. */
 static int pai_wants_segment(const pagent_files *files, const pai_log *log, int has_snapshot)
 {
-    uint64_t blocks = log->tail.end - log->tail.index_end, limit = pai_segment_limit(files);
-    if (log->tail.durable != log->tail.end) return 0; /* something is staged: not in the middle of a batch */
-    if ((log->tail.end + PAI_PAYLOAD_MAX) / PAI_LINE > UINT32_MAX) return 1;
-    if (files->per_agent) return has_snapshot && log->tail.end >= limit;
-    return blocks >= limit && blocks >= log->tail.index_end;
+    uint64_t bytes = log->end - log->start, limit = files->options.segment_size;
+    if (log->durable != log->end) return 0; /* something is staged: not in the middle of a batch */
+    if ((log->end + PAI_PAYLOAD_MAX) / PAI_LINE > UINT32_MAX) return 1;
+    if (limit != 0) return files->per_agent ? has_snapshot && log->end >= limit : bytes >= limit && bytes >= log->start;
+    if (log->blocks < PAI_BLOCKS_MAX && bytes < (files->per_agent ? 1u << 20 : (uint32_t)PAI_SEGMENT_BYTES)) return 0;
+    return files->per_agent ? has_snapshot : bytes >= PAI_INDEX_SHARE * log->start;
 }
 
-/* The log that an append goes to, loaded and ours. */
-static int pai_ready_log(pagent_files *files, const pai_head *head, uint64_t stream, int has_snapshot, uint32_t *index)
+/* Makes the log ours, and gives it a new segment when it is time. */
+static int pai_ready_log(pagent_files *files, pai_log *log, int has_snapshot)
 {
-    pai_log *log;
-    int result = PAGENT_OK;
-    *index = 0;
-    if (files->per_agent) {
-        if (head->log != 0) {
-            *index = head->log - 1;
-        } else {
-            result = pai_add_log(files, stream, &log, index);
-            if (result != PAGENT_OK) return result;
-            pai_find_head(&files->table, stream)->log = *index + 1;
-        }
-    }
-    log = pai_log_at(files, *index);
-    if (files->per_agent && log->newest == 0 && head->version != 0) {
-        uint32_t newest = pai_node_at(&files->table, head->chain)->segment;
-        int more = 1;
-        while (more == 1) {
-            more = files->dir.exists(files->dir.ctx, pai_segment_name(files, stream, newest + 1));
-            if (more < 0) return more;
-            if (more) newest++;
-        }
-        result = pai_open_log(files, log, newest);
-        if (result == PAGENT_OK) result = pai_limit_open_logs(files, log);
-        if (result != PAGENT_OK) return pai_give_up(files, result);
-    }
-    result = pai_use_log(files, log);
-    if (result != PAGENT_OK) return result;
+    int result;
     if (!log->claimed) return pai_new_segment(files, log, 1);
     if (!pai_wants_segment(files, log, has_snapshot)) return PAGENT_OK;
     result = pai_new_segment(files, log, 0);
     return result == PAGENT_E_NO_SPACE ? PAGENT_OK : result; /* go on in this one, as long as there is room */
 }
 
-/* Do the blocks of a request form what it says: whole, valid, one agent's, in order, following the head? */
-static int pai_check_append(const pagent_files *files, const pagent_append *request, const pai_head *head, pagent_io *io)
+typedef struct pai_checked {
+    pai_block header;
+    pagent_summary summary;
+    uint64_t link;
+} pai_checked;
+
+/* Do the blocks of a request form what it says: whole, valid, one agent's, in order, following the head? They are left
+   decoded in files->checked. */
+static int pai_check_append(pagent_files *files, const pagent_append *request, const pai_head *head, pagent_io *io)
 {
-    uint64_t version = request->first, previous = head->link, epoch = head->epoch;
+    pai_head last = *head;
+    pai_checked checked;
     uint32_t at = 0, count = 0;
+    files->checked.size = 0;
     if (head->version != request->expected) {
         io->version = head->version;
         return PAGENT_E_CONFLICT;
     }
     if (request->epoch < head->epoch) return PAGENT_E_FENCED;
     if (request->first != request->expected + 1 && request->expected != 0) return PAGENT_E_ARGUMENT;
-    for (; at < request->size; count++, version++) {
+    for (; at < request->size; count++) {
         const uint8_t *block = request->blocks + at;
-        pai_block header;
-        pagent_summary summary;
-        if (request->size - at < 2 * PAI_LINE || pai_decode_header(&files->crc, block, 0, &header) != PAGENT_OK ||
-            pai_block_size(&header) > request->size - at || pai_check_payload(&files->crc, block, &header) != PAGENT_OK ||
-            pai_block_summary(block, &header, &summary) != PAGENT_OK) {
+        const pai_block *header = &checked.header;
+        if (request->size - at < 2 * PAI_LINE || pai_decode_header(&files->crc, block, 0, &checked.header) != PAGENT_OK ||
+            pai_block_size(header) > request->size - at || pai_check_payload(&files->crc, block, header) != PAGENT_OK ||
+            pai_block_summary(block, header, &checked.summary) != PAGENT_OK) {
             return PAGENT_E_CORRUPT;
         }
-        if (header.stream != request->stream || header.version != version || header.epoch < epoch ||
-            header.epoch > UINT32_MAX) {
-            return PAGENT_E_ARGUMENT;
-        }
-        if (count == 0 && head->version == 0) {
-            if (version == 1 ? header.previous != 0 : !(header.flags & PAI_CARRIES_SNAPSHOT)) return PAGENT_E_ARGUMENT;
-        } else if (header.previous != previous) {
-            return PAGENT_E_CONFLICT;
-        }
-        if (!(header.flags & PAI_CARRIES_SNAPSHOT) && head->chain_count + count >= PAI_BASED_MAX) return PAGENT_E_LIMIT;
-        previous = pai_link(&files->crc, block);
-        epoch = header.epoch;
-        at += pai_block_size(&header);
+        if (header->stream != request->stream || header->version != request->first + count) return PAGENT_E_ARGUMENT;
+        if (!pai_follows(&last, header)) return last.version != 0 ? PAGENT_E_CONFLICT : PAGENT_E_ARGUMENT;
+        if (header->flags & PAI_CARRIES_SNAPSHOT) last.chain_count = 0;
+        if (last.chain_count++ >= PAI_BASED_MAX) return PAGENT_E_LIMIT;
+        checked.link = pai_link(&files->crc, block);
+        if (pai_append_bytes(&files->heap, &files->checked, &checked, sizeof checked) != PAGENT_OK) return PAGENT_E_MEMORY;
+        last.version = header->version;
+        last.link = checked.link;
+        last.epoch = (uint32_t)header->epoch;
+        at += pai_block_size(header);
     }
     return count == request->count && count != 0 ? PAGENT_OK : PAGENT_E_ARGUMENT;
-}
-
-static void pai_undo_one(pagent_files *files, const pai_staged *staged)
-{
-    pai_table *table = &files->table;
-    pai_head *head = pai_head_at(table, staged->head);
-    uint32_t due_place, log = head->log;
-    pai_free_chain(table, head->chain, staged->superseded ? 0 : staged->before.chain);
-    if (staged->before.chain != 0) *pai_node_at(table, staged->before.chain) = staged->node;
-    pai_set_due(table, head, staged->before.due_ms);
-    due_place = head->due_place;
-    *head = staged->before;
-    head->due_place = due_place;
-    head->log = log;
-    pai_log_at(files, staged->log)->tail.end = staged->offset;
 }
 
 /* Takes back what is staged from number `from` on, the newest first. */
 static void pai_undo(pagent_files *files, size_t from)
 {
+    pai_heads *table = &files->table;
     size_t i;
     for (i = pai_staged_count(files); i-- > from;) {
-        files->batch.size -= pai_staged_at(files, i)->size;
-        pai_undo_one(files, pai_staged_at(files, i));
+        const pai_staged *staged = pai_staged_at(files, i);
+        pai_head *head = pai_head_at(table, staged->head), now;
+        pai_free_chain(table, head->chain, staged->superseded ? 0 : staged->before.chain);
+        if (staged->before.chain != 0) *pai_node_at(table, staged->before.chain) = staged->node;
+        pai_set_due(table, head, staged->before.due_ms);
+        now = *head;
+        *head = staged->before;
+        head->due_place = now.due_place;
+        head->log = now.log;
+        pai_log_at(files, staged->log)->end = staged->offset;
+        files->batch.size -= staged->size;
     }
     files->staged.size = from * sizeof(pai_staged);
 }
 
 /* Copies the blocks into the batch, placed, and enters them into the table. */
-static int pai_stage(pagent_files *files, const pagent_append *request, uint32_t head_index, uint32_t log_index)
+static int pai_stage(pagent_files *files, const pagent_append *request, pai_head *head, uint32_t log_index)
 {
     pai_log *log = pai_log_at(files, log_index);
-    pai_head *head = pai_head_at(&files->table, head_index);
+    const pai_checked *checked = (const pai_checked *)(const void *)files->checked.data;
     size_t number = pai_staged_count(files);
-    uint32_t at;
+    uint32_t at = 0;
     pai_staged staged;
     int result = pai_reserve(&files->heap, &files->batch, request->size);
-    if (result != PAGENT_OK) return result;
     pai_clear(&staged, sizeof staged);
     staged.before = *head;
     if (head->chain != 0) staged.node = *pai_node_at(&files->table, head->chain);
-    staged.head = head_index;
+    staged.head = pai_head_index(&files->table, head);
     staged.log = log_index;
     staged.size = request->size;
-    staged.offset = log->tail.end;
-    result = pai_append_bytes(&files->heap, &files->staged, &staged, sizeof staged);
+    staged.offset = log->end;
+    if (result == PAGENT_OK) result = pai_append_bytes(&files->heap, &files->staged, &staged, sizeof staged);
     if (result != PAGENT_OK) return result;
-    for (at = 0; at < request->size && result == PAGENT_OK;) {
-        uint8_t *block = files->batch.data + files->batch.size + at;
-        pai_location place;
-        pagent_summary summary;
-        pai_block header;
-        uint32_t size = pai_padded(pai_get32(request->blocks + at + 48)) + PAI_HEADER;
-        pai_copy(block, request->blocks + at, size);
-        (void)pai_decode_header(&files->crc, block, 0, &header);
-        (void)pai_block_summary(block, &header, &summary);
-        place.segment = log->tail.number;
-        place.line = (uint32_t)(log->tail.end / PAI_LINE);
-        pai_place_block(&files->crc, block, log->tail.id, log->tail.end,
-                        (uint32_t)((log->tail.end - log->tail.durable) / PAI_LINE));
-        result = pai_enter_block(files, &header, &summary, pai_link(&files->crc, block), &place,
+    pai_copy(files->batch.data + files->batch.size, request->blocks, request->size);
+    for (; at < request->size && result == PAGENT_OK; checked++) {
+        uint32_t size = pai_block_size(&checked->header);
+        pai_place_block(&files->crc, files->batch.data + files->batch.size + at, log->id, log->end,
+                        (uint32_t)((log->end - log->durable) / PAI_LINE));
+        result = pai_enter_block(files, &checked->header, &checked->summary, checked->link, log->number, log->end,
                                  pai_staged_at(files, number));
-        log->tail.end += size;
+        log->end += size;
         at += size;
     }
+    log->blocks += request->count;
+    pai_staged_at(files, number)->link = head->link;
     files->batch.size += request->size;
     if (result != PAGENT_OK) pai_undo(files, number);
     return result;
@@ -10469,9 +10272,9 @@ static int pai_stage(pagent_files *files, const pagent_append *request, uint32_t
 static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
+    pai_segment *segment;
     pai_head *head;
     pai_log *log;
-    uint32_t log_index, head_index;
     uint64_t need, link;
     int result;
     if (files->failed != 0) return files->failed;
@@ -10481,28 +10284,85 @@ static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *
     }
     result = pai_make_head(&files->heap, &files->table, request->stream, &head);
     if (result == PAGENT_OK) result = pai_check_append(files, request, head, io);
-    if (result != PAGENT_OK) return result;
-    head_index = pai_head_index(&files->table, head);
     link = head->link;
-    result = pai_ready_log(files, head, request->stream, (request->blocks[57] & PAI_CARRIES_SNAPSHOT) != 0, &log_index);
+    if (result == PAGENT_OK) result = pai_use_log(files, request->stream, &log);
     if (result != PAGENT_OK) return result;
-    if (head->version != request->expected || head->link != link) { /* claiming found blocks that another wrote last */
+    result = pai_ready_log(files, log, (request->blocks[57] & PAI_CARRIES_SNAPSHOT) != 0);
+    if (result != PAGENT_OK) return result;
+    if (head->version != request->expected || head->link != link) { /* loading or claiming found others' blocks */
         io->version = head->version;
         return PAGENT_E_CONFLICT;
     }
-    log = pai_log_at(files, log_index);
-    need = log->tail.end + request->size;
-    result = pai_grow_file(files, log, &log->tail, need + PAI_ROOM_KEPT);
-    if (result == PAGENT_E_NO_SPACE && (request->flags & PAGENT_APPEND_RESERVE) && need <= log->tail.allocated) {
-        result = PAGENT_OK;
+    need = log->end + request->size;
+    if (need + PAI_ROOM_KEPT > log->allocated) {
+        result = pai_get_segment(files, log->stream, log->number, &segment);
+        if (result == PAGENT_OK) result = pai_grow_file(files, log, segment->file, need + PAI_ROOM_KEPT);
+        if (result == PAGENT_E_NO_SPACE && (request->flags & PAGENT_APPEND_RESERVE) && need <= log->allocated) {
+            result = PAGENT_OK;
+        }
+        if (result == PAGENT_E_NO_SPACE || result == PAGENT_E_MEMORY) return result;
+        if (result != PAGENT_OK) return pai_give_up(files, result);
     }
-    if (result == PAGENT_E_NO_SPACE) return result;
-    if (result != PAGENT_OK) return pai_give_up(files, result);
-    result = pai_stage(files, request, head_index, log_index);
+    result = pai_stage(files, request, head, files->per_agent ? head->log - 1 : 0);
     return result == PAGENT_OK ? PAGENT_STAGED : result;
 }
 
 /* ---- Flushing. */
+
+/* Is the log's segment still ours to write to? The next number must be free, and then our own file still there: a writer
+   that came after us, and has trimmed its traces away, removed ours first. */
+static int pai_check_fence(pagent_files *files, const pai_log *log)
+{
+    int found = pai_segment_exists(files, log->stream, log->number + 1);
+    if (found == 0) {
+        found = pai_segment_exists(files, log->stream, log->number);
+        if (found == 1) return PAGENT_OK;
+    }
+    return found < 0 ? found : PAGENT_E_FENCED;
+}
+
+/* A run: staged items from `at` on that are neighbours in one log. Returns where the next one begins. */
+static size_t pai_batch_run(const pagent_files *files, size_t at, size_t *size)
+{
+    uint32_t log = pai_staged_at(files, at)->log;
+    for (*size = 0; at < pai_staged_count(files) && pai_staged_at(files, at)->log == log; at++) {
+        *size += pai_staged_at(files, at)->size;
+    }
+    return at;
+}
+
+/* Writes runs from item *at on, each with one write, as many as there may be open files; then syncs each once. */
+static int pai_flush_runs(pagent_files *files, size_t *at, size_t *from)
+{
+    const pagent_dev *dev = &files->dir.dev;
+    size_t end = *at, size, runs;
+    pai_segment *segment;
+    int result = PAGENT_OK;
+    files->window_file = 0;
+    for (runs = 0; end < pai_staged_count(files) && runs < PAI_SEGMENTS_OPEN / 2; runs++) {
+        const pai_staged *first = pai_staged_at(files, end);
+        const pai_log *log = pai_log_at(files, first->log);
+        end = pai_batch_run(files, end, &size);
+        result = pai_get_segment(files, log->stream, log->number, &segment);
+        if (result == PAGENT_OK) result = pai_write_all(dev, segment->file, files->batch.data + *from, size, first->offset);
+        if (result != PAGENT_OK) return result;
+        *from += size;
+    }
+    while (*at < end) {
+        const pai_staged *first = pai_staged_at(files, *at);
+        pai_log *log = pai_log_at(files, first->log);
+        *at = pai_batch_run(files, *at, &size);
+        result = pai_get_segment(files, log->stream, log->number, &segment);
+        if (result == PAGENT_OK) result = dev->sync(dev->ctx, segment->file);
+        if (result == PAGENT_OK) result = pai_check_fence(files, log);
+        if (result != PAGENT_OK) return result == PAGENT_E_FENCED ? result : PAGENT_E_IN_DOUBT;
+        log->durable = log->cut = first->offset + size;
+        log->last_link = pai_staged_at(files, *at - 1)->link;
+        if (!log->unsealed) files->unsealed++;
+        log->unsealed = 1;
+    }
+    return PAGENT_OK;
+}
 
 /* Zeroes what a batch left behind that met a full disk, so that no later open can take it for committed. */
 static int pai_erase_batch(pagent_files *files)
@@ -10514,101 +10374,40 @@ static int pai_erase_batch(pagent_files *files)
     for (i = 0; i < count && result == PAGENT_OK; i++) {
         const pai_staged *staged = pai_staged_at(files, i);
         const pai_log *log = pai_log_at(files, staged->log);
-        uint64_t room = log->tail.allocated > staged->offset ? log->tail.allocated - staged->offset : 0;
-        uint32_t size = room < staged->size ? (uint32_t)room : staged->size;
-        result = pai_write_all(files, log->tail.file, files->batch.data, size, staged->offset);
-        if (result == PAGENT_OK) result = dev->sync(dev->ctx, log->tail.file);
+        pai_segment *segment;
+        result = pai_get_segment(files, log->stream, log->number, &segment);
+        if (result == PAGENT_OK) {
+            result = pai_write_all(dev, segment->file, files->batch.data, staged->size, staged->offset);
+        }
+        if (result == PAGENT_OK) result = dev->sync(dev->ctx, segment->file);
+        if (log->durable > staged->offset) return PAGENT_E_STORAGE; /* of more logs than open files: some are durable */
     }
     return result;
-}
-
-/* One write for each run of staged blocks that are neighbours in the same file. */
-static int pai_write_batch(pagent_files *files)
-{
-    size_t i, count = pai_staged_count(files), from = 0;
-    for (i = 0; i < count;) {
-        const pai_staged *first = pai_staged_at(files, i);
-        pai_log *log = pai_log_at(files, first->log);
-        size_t size = 0;
-        int result = pai_use_log(files, log);
-        if (result != PAGENT_OK) return result;
-        for (; i < count && pai_staged_at(files, i)->log == first->log; i++) size += pai_staged_at(files, i)->size;
-        result = pai_write_all(files, log->tail.file, files->batch.data + from, size, first->offset);
-        if (result != PAGENT_OK) return result;
-        from += size;
-    }
-    return PAGENT_OK;
-}
-
-/* Is the log's segment still ours to write to? The next number must be free, and then our own file still there: a writer
-   that came after us, and has trimmed its traces away, removed ours first. */
-static int pai_check_fence(pagent_files *files, const pai_log *log)
-{
-    const pagent_dir *dir = &files->dir;
-    int found = dir->exists(dir->ctx, pai_segment_name(files, log->stream, log->tail.number + 1));
-    if (found < 0) return found;
-    if (found == 1) return PAGENT_E_FENCED;
-    found = dir->exists(dir->ctx, pai_segment_name(files, log->stream, log->tail.number));
-    if (found < 0) return found;
-    return found == 1 ? PAGENT_OK : PAGENT_E_FENCED;
-}
-
-/* Syncs every log of the batch once, and checks its fence. */
-static int pai_sync_batch(pagent_files *files)
-{
-    const pagent_dev *dev = &files->dir.dev;
-    size_t i, count = pai_staged_count(files);
-    for (i = 0; i < count; i++) {
-        pai_log *log = pai_log_at(files, pai_staged_at(files, i)->log);
-        int result;
-        if (log->tail.durable == log->tail.end) continue;
-        result = dev->sync(dev->ctx, log->tail.file);
-        if (result == PAGENT_OK) result = pai_check_fence(files, log);
-        if (result != PAGENT_OK) return result;
-        log->tail.durable = log->tail.end;
-        log->tail.cut = log->tail.end;
-        if (!log->unsealed) files->unsealed++;
-        log->unsealed = 1;
-    }
-    return PAGENT_OK;
-}
-
-static void pai_commit_batch(pagent_files *files)
-{
-    size_t i, count = pai_staged_count(files);
-    for (i = 0; i < count; i++) {
-        const pai_staged *staged = pai_staged_at(files, i);
-        pai_log *log = pai_log_at(files, staged->log);
-        if (staged->offset + staged->size == log->tail.end) {
-            log->tail.last_link = pai_head_at(&files->table, staged->head)->link;
-        }
-        if (staged->superseded) pai_free_chain(&files->table, staged->before.chain, 0);
-    }
-    files->staged.size = 0;
-    files->batch.size = 0;
 }
 
 /* A SEAL: says that all before it was durable, so that damage found there later is known as damage. */
 static int pai_seal_log(pagent_files *files, pai_log *log)
 {
     const pagent_dev *dev = &files->dir.dev;
-    pai_tail sealed;
+    pai_log sealed;
+    pai_segment *segment;
     uint8_t *section;
-    int result = pai_use_log(files, log);
-    if (result == PAGENT_OK) result = pai_grow_file(files, log, &log->tail, log->tail.end + 4 * PAI_LINE);
+    int result = pai_get_segment(files, log->stream, log->number, &segment);
+    if (result == PAGENT_OK) result = pai_grow_file(files, log, segment->file, log->end + 4 * PAI_LINE);
     if (result == PAGENT_E_NO_SPACE) return PAGENT_OK; /* a seal is not worth an error */
-    sealed = log->tail;
+    sealed = *log;
     files->scratch.size = 0;
     if (result == PAGENT_OK) result = pai_begin_log_block(files, &files->scratch, PAI_TAG_SEAL, 8, &section);
     if (result != PAGENT_OK) return result;
     pai_put64(section, files->host.clock_ms(files->host.ctx));
     pai_end_log_block(files, &files->scratch, &sealed, PAI_SEAL, 8);
-    result = pai_write_all(files, log->tail.file, files->scratch.data, files->scratch.size, log->tail.end);
-    if (result == PAGENT_OK) result = dev->sync(dev->ctx, log->tail.file);
+    files->window_file = 0;
+    result = pai_write_all(dev, segment->file, files->scratch.data, files->scratch.size, log->end);
+    if (result == PAGENT_OK) result = dev->sync(dev->ctx, segment->file);
     if (result == PAGENT_OK) result = pai_check_fence(files, log);
     if (result != PAGENT_OK) return pai_give_up(files, result);
-    log->tail = sealed;
-    log->tail.durable = sealed.end;
+    *log = sealed;
+    log->durable = log->end;
     log->unsealed = 0;
     files->unsealed--;
     return PAGENT_OK;
@@ -10621,95 +10420,52 @@ static int pai_seal_all(pagent_files *files)
     for (i = 0; i < files->logs.count && files->unsealed != 0 && result == PAGENT_OK; i++) {
         if (pai_log_at(files, i)->unsealed) result = pai_seal_log(files, pai_log_at(files, i));
     }
+    if (result == PAGENT_OK && files->logs.count > PAI_SEGMENTS_OPEN) pai_drop_logs(files);
     return result;
 }
 
 static int pai_files_flush(void *ctx, pagent_op op, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
-    int result;
+    size_t at = 0, from = 0, i, count = pai_staged_count(files);
+    int result = PAGENT_OK;
     (void)op;
     (void)io;
     if (files->failed != 0) return files->failed;
-    if (pai_staged_count(files) == 0) return pai_seal_all(files);
-    result = pai_write_batch(files);
-    if (result == PAGENT_E_NO_SPACE) {
-        result = pai_erase_batch(files);
-        if (result == PAGENT_OK) {
-            pai_undo(files, 0);
-            return PAGENT_E_NO_SPACE;
-        }
-    } else if (result == PAGENT_OK) {
-        result = pai_sync_batch(files);
+    if (count == 0) return pai_seal_all(files);
+    while (result == PAGENT_OK && at < count) result = pai_flush_runs(files, &at, &from);
+    if (result == PAGENT_E_NO_SPACE && pai_erase_batch(files) == PAGENT_OK) {
+        pai_undo(files, 0);
+        return PAGENT_E_NO_SPACE;
     }
-    if (result == PAGENT_OK) {
-        pai_commit_batch(files);
-        return PAGENT_OK;
-    }
-    pai_undo(files, 0);
-    (void)pai_give_up(files, result);
-    return result == PAGENT_E_FENCED ? PAGENT_E_FENCED : PAGENT_E_IN_DOUBT;
-}
-
-/* ---- Reading. */
-
-/* An open segment to read from, its LOG and INDEX checked; the log's own tail where that is open already. */
-static int pai_segment_for_reading(pagent_files *files, uint64_t stream, uint32_t number, pai_tail **tail)
-{
-    pai_slot *slot = &files->slots[0];
-    uint32_t i;
-    int result;
-    for (i = 0; i < PAI_SLOTS; i++) {
-        pai_slot *other = &files->slots[i];
-        if (other->tail.file != 0 && other->stream == stream && other->tail.number == number) {
-            other->used = ++files->tick;
-            *tail = &other->tail;
-            return pai_file_size(files, other->tail.file, &other->tail.allocated);
-        }
-        if (other->tail.file == 0 || (slot->tail.file != 0 && files->tick - other->used > files->tick - slot->used)) {
-            slot = other;
-        }
-    }
-    (void)pai_close_file(files, &slot->tail.file);
-    result = pai_open_segment(files, stream, number, 0, &slot->tail);
-    if (result != PAGENT_OK) return result;
-    result = pai_read_log(files, stream, &slot->tail);
-    if (result == PAGENT_OK) result = pai_read_index(files, stream, &slot->tail, NULL, NULL);
     if (result != PAGENT_OK) {
-        (void)pai_close_file(files, &slot->tail.file);
-        return result;
+        pai_undo(files, 0);
+        (void)pai_give_up(files, result);
+        return result == PAGENT_E_FENCED ? result : PAGENT_E_IN_DOUBT;
     }
-    slot->stream = stream;
-    slot->used = ++files->tick;
-    *tail = &slot->tail;
+    for (i = 0; i < count; i++) {
+        const pai_staged *staged = pai_staged_at(files, i);
+        if (staged->superseded) pai_free_chain(&files->table, staged->before.chain, 0);
+    }
+    files->staged.size = 0;
+    files->last_batch = files->batch.size;
+    files->batch.size = 0;
     return PAGENT_OK;
 }
 
-static uint64_t pai_log_of(const pagent_files *files, uint64_t stream)
-{
-    return files->per_agent ? stream : 0;
-}
-
-/* The tail of an agent's log when it is loaded and open, or NULL. */
-static pai_tail *pai_open_tail(const pagent_files *files, const pai_head *head)
-{
-    pai_log *log;
-    if (files->per_agent && head->log == 0) return NULL;
-    log = pai_log_at(files, files->per_agent ? head->log - 1 : 0);
-    return log->tail.file != 0 ? &log->tail : NULL;
-}
-
+/* ---- Reading. */
 typedef struct pai_reading { /* a read under way */
     const pagent_read *request;
-    pai_head head;   /* what is durable of it */
-    pai_node node;   /* the chain's newest */
-    uint64_t link;   /* of the block read last; 0: none yet */
-    uint64_t version;
-    uint32_t used;   /* bytes of the buffer */
+    pai_head head;    /* what is durable of it */
+    pai_node node;    /* its chain's newest */
+    pai_log *log;     /* for old history */
+    uint64_t link;    /* of the block read last; 0: none yet */
+    uint64_t version; /* of the block wanted next */
+    uint32_t used;    /* bytes of the buffer */
     uint32_t count;
-    uint32_t oldest; /* from the oldest snapshot that is kept, whatever its version */
-    uint32_t based;  /* the first block read must carry a snapshot or be the agent's first */
-    uint32_t needed; /* bytes of the block that did not fit; 0: all did */
+    uint32_t needed;  /* bytes of the block that did not fit; 0: all did */
+    uint32_t base;    /* `version` is to become that of the newest snapshot at or before it; */
+    uint32_t oldest;  /* or that of the oldest snapshot that is kept */
 } pai_reading;
 
 static int pai_read_damaged(pagent_files *files, const pai_reading *reading, uint32_t number, uint64_t offset,
@@ -10719,41 +10475,47 @@ static int pai_read_damaged(pagent_files *files, const pai_reading *reading, uin
     pai_begin_report(&report, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, offset);
     report.stream = reading->head.stream;
     report.version = reading->version;
-    return pai_send_report(files, &report, pai_log_of(files, reading->head.stream), number, what);
+    return pai_send_report(files, &report, files->per_agent ? reading->head.stream : 0, number, what);
 }
 
 /* Reads the block at `offset` into the buffer if it fits and is the one expected: checked as if never seen before. */
-static int pai_read_block(pagent_files *files, pai_reading *reading, const pai_tail *tail, uint64_t offset)
+static int pai_read_block(pagent_files *files, pai_reading *reading, const pai_segment *segment, uint64_t offset)
 {
     const pagent_read *request = reading->request;
-    uint32_t room = request->capacity - reading->used;
-    uint8_t front[PAI_HEADER], *block = request->buffer + reading->used;
+    uint8_t *bytes, *block = request->buffer + reading->used;
     pai_block header;
-    size_t got, size;
-    int result = pai_read_all(&files->dir.dev, tail->file, front, PAI_HEADER, offset, &got);
-    if (result != PAGENT_OK) return result;
-    if (got != PAI_HEADER || pai_decode_header(&files->crc, front, offset, &header) != PAGENT_OK ||
-        header.log != tail->id || header.stream != reading->head.stream || header.version != reading->version ||
+    uint32_t size;
+    int result = pai_window(files, segment->file, offset, PAI_HEADER, &bytes);
+    if (result != PAGENT_OK && result != PAGENT_E_CORRUPT) return result;
+    if (result != PAGENT_OK || pai_decode_header(&files->crc, bytes, offset, &header) != PAGENT_OK ||
+        header.log != segment->id || header.stream != reading->head.stream || header.version != reading->version ||
         (reading->link != 0 && header.previous != reading->link)) {
-        return pai_read_damaged(files, reading, tail->number, offset, "not the block that must stand here");
+        return pai_read_damaged(files, reading, segment->number, offset, "not the block that must stand here");
     }
     size = pai_block_size(&header);
-    if (size > room) {
-        reading->needed = (uint32_t)size;
+    if (size > request->capacity - reading->used) {
+        reading->needed = size;
         return PAGENT_OK;
     }
-    pai_copy(block, front, PAI_HEADER);
-    result = pai_read_all(&files->dir.dev, tail->file, block + PAI_HEADER, size - PAI_HEADER, offset + PAI_HEADER, &got);
-    if (result != PAGENT_OK) return result;
-    if (got != size - PAI_HEADER || pai_check_payload(&files->crc, block, &header) != PAGENT_OK) {
-        return pai_read_damaged(files, reading, tail->number, offset, "the block is damaged");
+    if (size > PAI_WINDOW) { /* not through the window: that stays small */
+        size_t got;
+        result = pai_read_all(&files->dir.dev, segment->file, block, size, offset, &got);
+        if (result == PAGENT_OK && got != size) result = PAGENT_E_CORRUPT;
+    } else {
+        result = pai_window(files, segment->file, offset, size, &bytes);
+        if (result == PAGENT_OK) pai_copy(block, bytes, size);
     }
+    if (result == PAGENT_OK) result = pai_check_payload(&files->crc, block, &header);
+    if (result == PAGENT_E_CORRUPT) {
+        return pai_read_damaged(files, reading, segment->number, offset, "the block is damaged");
+    }
+    if (result != PAGENT_OK) return result;
     reading->link = pai_link(&files->crc, block);
     if (reading->version == reading->head.version && reading->link != reading->head.link) {
-        return pai_read_damaged(files, reading, tail->number, offset, "another block than the one written last");
+        return pai_read_damaged(files, reading, segment->number, offset, "another block than the one written last");
     }
     pai_place_block(&files->crc, block, 0, 0, 0);
-    reading->used += (uint32_t)size;
+    reading->used += size;
     reading->count++;
     reading->version++;
     return PAGENT_OK;
@@ -10762,182 +10524,161 @@ static int pai_read_block(pagent_files *files, pai_reading *reading, const pai_t
 /* From a version that the chain has: where its block stands is known. */
 static int pai_read_chain(pagent_files *files, pai_reading *reading)
 {
-    uint64_t log = pai_log_of(files, reading->head.stream);
-    pai_tail *tail = NULL, *open_tail = pai_open_tail(files, &reading->head);
     uint32_t count = (uint32_t)(reading->head.version - reading->version + 1);
     int result = pai_collect_chain(&files->heap, &files->table, &reading->node, count, &files->places);
     while (result == PAGENT_OK && count != 0 && reading->needed == 0) {
         pai_location place = ((const pai_location *)(const void *)files->places.data)[--count];
-        if (open_tail != NULL && open_tail->number == place.segment) tail = open_tail;
-        if (tail == NULL || tail->number != place.segment) {
-            result = pai_segment_for_reading(files, log, place.segment, &tail);
-            if (result == PAGENT_E_NOT_FOUND) {
-                return pai_read_damaged(files, reading, place.segment, (uint64_t)place.line * PAI_LINE,
-                                        "the segment is missing; put it back");
-            }
+        uint64_t offset = (uint64_t)place.line * PAI_LINE;
+        pai_segment *segment;
+        result = pai_get_segment(files, files->per_agent ? reading->head.stream : 0, place.segment, &segment);
+        if (result == PAGENT_E_NOT_FOUND && !files->options.read_only) {
+            return pai_read_damaged(files, reading, place.segment, offset, "the segment is missing; put it back");
         }
-        if (result == PAGENT_OK) result = pai_read_block(files, reading, tail, (uint64_t)place.line * PAI_LINE);
+        if (result == PAGENT_OK) result = pai_read_block(files, reading, segment, offset);
     }
     if (files->places.capacity > PAI_WINDOW) pai_free_buffer(&files->heap, &files->places);
     return result;
 }
 
-/* ---- Older history: the way back from the newest segment, INDEX by INDEX, then forward block by block. */
+/* ---- Older history: back from the newest segment, INDEX by INDEX, to the one that has the version; then forward, block by
+   block. A cursor remembers where the last read stopped, so that reading on costs what it reads. */
+
+/* Which segment comes after `number` (0: none), and where the blocks of `number` end. */
+static int pai_find_successor(pagent_files *files, const pai_log *log, uint32_t number, uint32_t *next, uint64_t *limit)
+{
+    pai_segment *segment;
+    uint32_t at = number;
+    int result = PAGENT_OK;
+    *next = 0;
+    *limit = log->durable;
+    while (number != log->number && at < log->number) {
+        result = pai_get_segment(files, log->stream, ++at, &segment);
+        if (result != PAGENT_OK || segment->before > number) break;
+        if (segment->before != number) continue;
+        *next = at; /* the last of those that name it: others before are void */
+        *limit = segment->before_cut;
+    }
+    return result;
+}
+
 typedef struct pai_wanted {
     uint64_t stream;
     uint64_t version; /* its head's in the INDEX; 0: not there */
 } pai_wanted;
 
-static int pai_each_wanted(pagent_files *files, void *ctx, const pai_head *record, const uint8_t *places)
+static int pai_want_record(pagent_files *files, void *ctx, const uint8_t *record, uint32_t count)
 {
     pai_wanted *wanted = (pai_wanted *)ctx;
     (void)files;
-    (void)places;
-    if (record->stream == wanted->stream) wanted->version = record->version;
+    (void)count;
+    if (pai_get64(record) == wanted->stream) wanted->version = pai_get64(record + 8);
     return PAGENT_OK;
 }
 
-static pai_step_back *pai_way_at(const pagent_files *files, uint32_t at)
-{
-    return (pai_step_back *)(void *)files->way.data + at;
-}
-
-static int pai_push_way(pagent_files *files, uint32_t number, uint64_t cut)
-{
-    pai_step_back step;
-    step.number = number;
-    step.zero = 0;
-    step.cut = cut;
-    return pai_append_bytes(&files->heap, &files->way, &step, sizeof step);
-}
-
-/* How far the newest segment goes: it may still grow. */
-static uint64_t pai_newest_end(const pagent_files *files, const pai_head *head)
-{
-    const pai_tail *tail = pai_open_tail(files, head);
-    return tail != NULL ? tail->durable : UINT64_MAX;
-}
-
-/* The first step of the way: the newest segment. */
-static int pai_begin_way(pagent_files *files, const pai_head *head)
-{
-    const pai_tail *tail = pai_open_tail(files, head);
-    uint32_t number = pai_node_at(&files->table, head->chain)->segment;
-    int more = 1;
-    files->way.size = 0;
-    if (tail != NULL) return pai_push_way(files, tail->number, UINT64_MAX);
-    while (more == 1) {
-        more = files->dir.exists(files->dir.ctx, pai_segment_name(files, pai_log_of(files, head->stream), number + 1));
-        if (more < 0) return more;
-        if (more) number++;
-    }
-    return pai_push_way(files, number, UINT64_MAX);
-}
-
-/* Finds the segment in which a version below the chain stands, and sets the cursor to its first block. */
+/* Sets the cursor to the first block of the segment that has the version wanted, or of the oldest one. */
 static int pai_find_history(pagent_files *files, const pai_reading *reading)
 {
-    uint64_t log = pai_log_of(files, reading->head.stream);
-    uint32_t at = 0;
-    int result = PAGENT_OK;
-    if (files->way.size == 0 || files->per_agent) result = pai_begin_way(files, &reading->head);
-    for (; result == PAGENT_OK; at++) {
-        pai_tail *tail;
+    const pai_log *log = reading->log;
+    uint32_t number = log->number, found = 0, blocks;
+    int result;
+    files->cursor.stream = 0;
+    while (number != 0) {
+        pai_segment *segment;
         pai_wanted wanted;
+        uint64_t link;
         wanted.stream = reading->head.stream;
         wanted.version = 0;
-        result = pai_segment_for_reading(files, log, pai_way_at(files, at)->number, &tail);
-        if (result == PAGENT_E_NOT_FOUND) return reading->oldest && at != 0 ? PAGENT_OK : PAGENT_E_TRIMMED;
+        result = pai_get_segment(files, log->stream, number, &segment);
+        if (result == PAGENT_E_NOT_FOUND) break;
+        if (result == PAGENT_OK) result = pai_look_at_size(files, segment);
+        if (result == PAGENT_OK) result = pai_read_index(files, segment, pai_want_record, &wanted, &link, &blocks);
         if (result != PAGENT_OK) return result;
-        result = pai_read_log(files, log, tail);
-        if (result == PAGENT_OK) result = pai_read_index(files, log, tail, pai_each_wanted, &wanted);
-        if (result != PAGENT_OK) return result;
-        if (wanted.version < reading->version || reading->oldest) { /* oldest: the last one that is found stays */
-            files->cursor.stream = reading->head.stream;
-            files->cursor.version = wanted.version + 1;
-            files->cursor.offset = tail->index_end;
-            files->cursor.at = at;
-            if (wanted.version < reading->version) return PAGENT_OK;
-        }
-        if (tail->before == 0) return reading->oldest ? PAGENT_OK : PAGENT_E_TRIMMED;
-        if ((at + 1u) * sizeof(pai_step_back) == files->way.size) {
-            result = pai_push_way(files, tail->before, tail->before_cut);
-        }
+        files->cursor.offset = segment->start;
+        if (reading->oldest || wanted.version < reading->version) found = number;
+        if (found != 0 && !reading->oldest) break;
+        number = segment->before;
     }
-    return result;
+    if (found == 0) return PAGENT_E_TRIMMED;
+    files->cursor.number = found;
+    return pai_find_successor(files, log, found, &files->cursor.next, &files->cursor.limit);
 }
 
-/* Reads on from the cursor: skips the blocks of others, and those before the version wanted. */
-static int pai_walk_history(pagent_files *files, pai_reading *reading)
+/* One step of the walk: *here when the block under the cursor is the one wanted. Moves the cursor behind what it skips. */
+static int pai_walk_step(pagent_files *files, pai_reading *reading, pai_segment **segment, pai_block *header, int *here)
 {
-    uint64_t log = pai_log_of(files, reading->head.stream);
-    pai_cursor cursor = files->cursor;
-    uint64_t wanted = reading->version, seen = 0;
-    files->cursor.stream = 0;
-    while (reading->version <= reading->head.version && reading->needed == 0) {
-        uint8_t front[2 * PAI_LINE];
-        pai_block header;
-        pai_tail *tail;
-        enum pai_bad bad = PAI_GOOD;
-        uint64_t end = cursor.at != 0 ? pai_way_at(files, cursor.at)->cut : pai_newest_end(files, &reading->head);
-        int result = pai_segment_for_reading(files, log, pai_way_at(files, cursor.at)->number, &tail);
-        if (result == PAGENT_E_NOT_FOUND) return PAGENT_E_TRIMMED;
+    pai_cursor *cursor = &files->cursor;
+    uint8_t front[2 * PAI_LINE];
+    enum pai_bad bad;
+    int result = pai_get_segment(files, reading->log->stream, cursor->number, segment);
+    *here = 0;
+    if (result == PAGENT_E_NOT_FOUND) return PAGENT_E_TRIMMED;
+    if (result != PAGENT_OK) return result;
+    if (cursor->number == reading->log->number) cursor->limit = reading->log->durable; /* it grows */
+    if (cursor->offset >= cursor->limit) {
+        if (cursor->next == 0) return PAGENT_END;
+        cursor->number = cursor->next;
+        result = pai_get_segment(files, reading->log->stream, cursor->number, segment);
         if (result != PAGENT_OK) return result;
-        if (end > tail->allocated) end = tail->allocated;
-        if (cursor.offset < end) {
-            result = pai_scan_block(files, tail, cursor.offset, 0, &header, front, &bad);
-            if (result != PAGENT_OK) return result;
-        }
-        if (cursor.offset >= end || (bad != PAI_GOOD && cursor.at == 0)) { /* on to the next segment, if there is one */
-            if (cursor.at == 0) break;
-            cursor.at--;
-            result = pai_segment_for_reading(files, log, pai_way_at(files, cursor.at)->number, &tail);
-            if (result != PAGENT_OK) return result;
-            cursor.offset = tail->index_end;
-            continue;
-        }
-        if (bad != PAI_GOOD) return pai_read_damaged(files, reading, tail->number, cursor.offset, "the block is damaged");
-        if (reading->oldest && header.stream == reading->head.stream &&
-            (header.version == 1 || (header.flags & PAI_CARRIES_SNAPSHOT))) {
-            wanted = reading->version = header.version;
-            reading->oldest = 0;
-            seen = 0;
-        }
-        if (header.stream == reading->head.stream && header.version >= wanted && !reading->oldest) {
-            if (header.version > wanted && reading->count == 0 && seen == 0) return PAGENT_E_TRIMMED;
-            result = pai_read_block(files, reading, tail, cursor.offset);
-            if (result != PAGENT_OK) return result;
-            if (reading->needed != 0) break;
-        }
-        if (header.stream == reading->head.stream) seen = header.version;
-        cursor.offset += pai_block_size(&header);
+        cursor->offset = (*segment)->start;
+        return pai_find_successor(files, reading->log, cursor->number, &cursor->next, &cursor->limit);
     }
-    if (reading->count == 0 && reading->needed == 0) return PAGENT_E_TRIMMED;
-    cursor.stream = reading->head.stream;
-    cursor.version = reading->version;
-    files->cursor = cursor;
+    if ((*segment)->size < cursor->limit) result = pai_look_at_size(files, *segment);
+    if (result == PAGENT_OK) result = pai_scan_block(files, *segment, cursor->offset, 0, header, front, &bad);
+    if (result != PAGENT_OK) return result;
+    if (bad != PAI_GOOD) {
+        return pai_read_damaged(files, reading, cursor->number, cursor->offset, "the block is damaged");
+    }
+    if (header->stream == reading->head.stream) {
+        if (reading->oldest && (header->version == 1 || (header->flags & PAI_CARRIES_SNAPSHOT))) {
+            reading->version = header->version;
+            reading->oldest = 0;
+        }
+        if (!reading->oldest && header->version > reading->version) return PAGENT_E_TRIMMED;
+        *here = !reading->oldest && header->version == reading->version;
+    }
+    if (!*here) cursor->offset += pai_block_size(header);
     return PAGENT_OK;
 }
 
 static int pai_read_history(pagent_files *files, pai_reading *reading)
 {
-    if (reading->oldest || files->cursor.stream != reading->head.stream || files->cursor.version != reading->version) {
-        int result;
-        files->cursor.stream = 0;
+    uint64_t stream = reading->head.stream;
+    int result = PAGENT_OK, here;
+    if (reading->oldest || reading->base || files->cursor.stream != stream || files->cursor.version != reading->version) {
         result = pai_find_history(files, reading);
-        if (result != PAGENT_OK) return result;
     }
-    return pai_walk_history(files, reading);
+    files->cursor.stream = 0;
+    while (result == PAGENT_OK && reading->version <= reading->head.version && reading->needed == 0) {
+        pai_segment *segment;
+        pai_block header;
+        result = pai_walk_step(files, reading, &segment, &header, &here);
+        if (result != PAGENT_OK || !here) continue;
+        if (reading->base) { /* this block knows where its snapshot is */
+            reading->base = 0;
+            if (header.based >= header.version) return PAGENT_E_CORRUPT;
+            if (header.based == 0) continue;
+            reading->version = header.version - header.based;
+            result = pai_find_history(files, reading);
+            continue;
+        }
+        result = pai_read_block(files, reading, segment, files->cursor.offset);
+        if (reading->needed == 0) files->cursor.offset += pai_block_size(&header);
+    }
+    if (result == PAGENT_END) result = reading->count != 0 ? PAGENT_OK : PAGENT_E_TRIMMED;
+    if (result != PAGENT_OK) return result;
+    files->cursor.stream = stream;
+    files->cursor.version = reading->version;
+    return PAGENT_OK;
 }
 
 /* What is durable of a head: an append that is staged does not count yet. */
 static void pai_durable_head(const pagent_files *files, const pai_head *head, pai_reading *reading)
 {
-    size_t i, count = pai_staged_count(files);
+    size_t i;
     uint32_t index = pai_head_index(&files->table, head);
     reading->head = *head;
     if (head->chain != 0) reading->node = *pai_node_at(&files->table, head->chain);
-    for (i = 0; i < count; i++) {
+    for (i = 0; i < pai_staged_count(files); i++) {
         const pai_staged *staged = pai_staged_at(files, i);
         if (staged->head != index) continue;
         reading->head = staged->before;
@@ -10946,55 +10687,12 @@ static void pai_durable_head(const pagent_files *files, const pai_head *head, pa
     }
 }
 
-/* The version of the newest snapshot at or before `version`, which is older than the chain: its own block knows. */
-static int pai_find_base(pagent_files *files, pai_reading *reading, uint64_t version)
+static int pai_read_once(pagent_files *files, const pagent_read *request, pagent_io *io)
 {
-    uint8_t *block = NULL;
-    uint32_t capacity = 64 * 1024;
-    pagent_read probe = *reading->request;
-    pai_reading one = *reading;
-    pai_block header;
-    int result;
-    do {
-        pai_free(&files->heap, block, block != NULL ? probe.capacity : 0);
-        block = (uint8_t *)pai_allocate(&files->heap, capacity);
-        if (block == NULL) return PAGENT_E_MEMORY;
-        probe.buffer = block;
-        probe.capacity = capacity;
-        one.request = &probe;
-        one.version = version;
-        one.needed = 0;
-        one.link = 0;
-        result = pai_read_history(files, &one);
-        capacity = one.needed;
-    } while (result == PAGENT_OK && one.count == 0 && one.needed != 0);
-    if (result == PAGENT_OK) {
-        result = pai_decode_header(&files->crc, block, 0, &header);
-        if (result == PAGENT_OK && header.based < version) reading->version = version - header.based;
-        else result = PAGENT_E_CORRUPT;
-        reading->based = reading->version != 1;
-    }
-    pai_free(&files->heap, block, probe.capacity);
-    return result;
-}
-
-static int pai_refresh(pagent_files *files, uint64_t stream);
-
-static int pai_files_read(void *ctx, const pagent_read *request, pagent_io *io)
-{
-    pagent_files *files = (pagent_files *)ctx;
-    const pai_head *head;
+    const pai_head *head = pai_find_head(&files->table, request->stream);
     pai_reading reading;
     uint64_t chain_first;
     int result = PAGENT_OK;
-    io->size = 0;
-    io->count = 0;
-    io->version = 0;
-    if (files->failed == PAGENT_E_STORAGE) return PAGENT_E_STORAGE;
-    if (request->mode > PAGENT_READ_FROM || (request->capacity != 0 && request->buffer == NULL)) return PAGENT_E_ARGUMENT;
-    if (files->options.read_only) result = pai_refresh(files, pai_log_of(files, request->stream));
-    if (result != PAGENT_OK) return result;
-    head = pai_find_head(&files->table, request->stream);
     if (head == NULL) return PAGENT_OK;
     pai_clear(&reading, sizeof reading);
     reading.request = request;
@@ -11002,114 +10700,53 @@ static int pai_files_read(void *ctx, const pagent_read *request, pagent_io *io)
     io->version = reading.head.version;
     if (reading.head.version == 0) return PAGENT_OK;
     chain_first = reading.head.version - reading.head.chain_count + 1;
-    reading.version = request->version != 0 ? request->version : 1;
+    reading.version = request->version;
     if (request->mode == PAGENT_READ_FROM && reading.version > reading.head.version) return PAGENT_OK;
     if (request->mode == PAGENT_READ_NEWEST || (request->mode == PAGENT_READ_BASE && reading.version >= chain_first)) {
         reading.version = chain_first;
-    } else if (request->mode == PAGENT_READ_BASE && request->version == 0) {
-        reading.oldest = 1;
-    } else if (request->mode == PAGENT_READ_BASE) {
-        result = pai_find_base(files, &reading, reading.version);
     }
-    if (result == PAGENT_OK) {
-        result = reading.version >= chain_first ? pai_read_chain(files, &reading) : pai_read_history(files, &reading);
+    if (reading.version == 0) {
+        reading.version = 1;
+        reading.oldest = request->mode == PAGENT_READ_BASE;
+    } else {
+        reading.base = request->mode == PAGENT_READ_BASE;
+    }
+    if (reading.version >= chain_first) {
+        result = pai_read_chain(files, &reading);
+    } else {
+        if (files->logs.count > PAI_PAGE_ITEMS) pai_drop_logs(files);
+        result = pai_use_log(files, request->stream, &reading.log);
+        if (result == PAGENT_OK) result = pai_read_history(files, &reading);
     }
     if (result != PAGENT_OK && reading.count == 0) return result;
-    if (request->mode == PAGENT_READ_BASE && reading.count != 0 && reading.based &&
-        !(request->buffer[57] & PAI_CARRIES_SNAPSHOT)) {
-        return PAGENT_E_CORRUPT;
-    }
     io->size = reading.count != 0 ? reading.used : reading.needed;
     io->count = reading.count;
     return reading.count == 0 && reading.needed != 0 ? PAGENT_E_LIMIT : PAGENT_OK;
 }
 
-/* ---- Reading beside a live writer. */
-
-/* The newest segment number of a log in the last listing; 0: none. */
-static uint32_t pai_newest_listed(const pagent_files *files, uint64_t stream)
+static int pai_files_read(void *ctx, const pagent_read *request, pagent_io *io)
 {
-    size_t i;
-    uint32_t newest = 0;
-    for (i = 0; i < pai_listed_count(files); i++) {
-        if (pai_listed_at(files, i)->stream == stream) newest = pai_listed_at(files, i)->number;
-    }
-    return newest;
-}
-
-/* Loads a log anew; its writer may rotate and trim meanwhile, so try again. */
-static int pai_reload(pagent_files *files, pai_log *log)
-{
-    int result = PAGENT_OK;
+    pagent_files *files = (pagent_files *)ctx;
     uint32_t tries;
+    int result = PAGENT_OK;
+    io->size = 0;
+    io->count = 0;
+    io->version = 0;
+    if (files->failed == PAGENT_E_STORAGE) return PAGENT_E_STORAGE;
+    if (request->mode > PAGENT_READ_FROM || (request->capacity != 0 && request->buffer == NULL)) return PAGENT_E_ARGUMENT;
     for (tries = 0; tries < PAI_TRIES; tries++) {
-        pai_block header;
-        enum pai_bad bad;
-        uint32_t newest;
-        result = pai_list_segments(files, 0);
-        if (result != PAGENT_OK) return result;
-        newest = pai_newest_listed(files, log->stream);
-        if (newest == 0) return PAGENT_OK;
-        result = pai_load_log(files, log, newest, &header, &bad);
-        if (result == PAGENT_OK) return result;
-        log->newest = 0;
-        if (result != PAGENT_E_NOT_FOUND) return result;
+        if (files->options.read_only) result = pai_update(files, request->stream, 0);
+        if (result == PAGENT_OK) result = pai_read_once(files, request, io);
+        if (result != PAGENT_E_NOT_FOUND || !files->options.read_only) break; /* trimmed while we looked: look again */
+        result = PAGENT_OK;
     }
-    return result;
-}
-
-static int pai_refresh_log(pagent_files *files, pai_log *log)
-{
-    const pagent_dir *dir = &files->dir;
-    pai_block header;
-    enum pai_bad bad;
-    int next, own, result;
-    if (log->newest == 0) return pai_reload(files, log);
-    result = pai_use_log(files, log);
-    if (result == PAGENT_E_NOT_FOUND) return pai_reload(files, log);
-    if (result != PAGENT_OK) return result;
-    files->window_file = 0;
-    result = pai_scan_more(files, log, UINT64_MAX, &header, &bad);
-    log->tail.durable = log->tail.end;
-    if (result != PAGENT_OK) return result;
-    next = dir->exists(dir->ctx, pai_segment_name(files, log->stream, log->newest + 1));
-    own = dir->exists(dir->ctx, pai_segment_name(files, log->stream, log->tail.number));
-    if (next < 0) return next;
-    if (own < 0) return own;
-    return next != 0 || own == 0 ? pai_reload(files, log) : PAGENT_OK;
-}
-
-/* Sees what a live writer has added: to one agent's log, or (stream 0) to all. */
-static int pai_refresh(pagent_files *files, uint64_t stream)
-{
-    const pai_head *head;
-    size_t i;
-    int result;
-    if (!files->per_agent && pai_log_at(files, 0)->newest == 0) {
-        result = pai_list_segments(files, 0);
-        if (result != PAGENT_OK || pai_listed_count(files) == 0) return result;
-        files->per_agent = pai_listed_at(files, 0)->stream != 0;
-    }
-    if (!files->per_agent) return pai_refresh_log(files, pai_log_at(files, 0));
-    if (stream != 0) {
-        head = pai_find_head(&files->table, stream);
-        if (head != NULL && head->log != 0) return pai_refresh_log(files, pai_log_at(files, head->log - 1));
-    }
-    result = pai_list_segments(files, 0);
-    for (i = 0; result == PAGENT_OK && i < pai_listed_count(files); i++) {
-        pai_listed listed = *pai_listed_at(files, i);
-        if (i + 1 < pai_listed_count(files) && pai_listed_at(files, i + 1)->stream == listed.stream) continue;
-        if (stream != 0 && listed.stream != stream) continue;
-        head = pai_find_head(&files->table, listed.stream);
-        result = head != NULL && head->log != 0 ? pai_refresh_log(files, pai_log_at(files, head->log - 1))
-                                                : pai_open_agent_log(files, listed.stream, listed.number);
-    }
-    return result;
+    return tries == PAI_TRIES ? PAGENT_E_AGAIN : result;
 }
 
 /* ---- Listing. */
-static void pai_list_item(const pai_head *head, pagent_summary *item)
+static void pai_list_item(const pai_head *head, const pagent_list *request, pagent_io *io)
 {
+    pagent_summary *item = &request->items[io->count++];
     item->stream = head->stream;
     item->version = head->version;
     item->due_ms = head->due_ms;
@@ -11119,153 +10756,122 @@ static void pai_list_item(const pai_head *head, pagent_summary *item)
     item->flags = head->flags;
 }
 
-/* Those that are due: a walk over the top of the heap. The cursor is a place in it, + 1. */
-static void pai_list_due(const pagent_files *files, const pagent_list *request, pagent_io *io)
-{
-    const pai_table *table = &files->table;
-    uint64_t later_ms = PAGENT_FOREVER;
-    uint32_t place = (uint32_t)request->cursor;
-    if (place > 0) place--;
-    if (place >= table->due_count || pai_due_ms(table, place) > request->due_before_ms) return;
-    while (place != UINT32_MAX && io->count < request->capacity) {
-        pai_list_item(pai_head_at(table, *pai_due_at(table, place)), &request->items[io->count++]);
-        place = pai_due_step(table, place, 1, request->due_before_ms, &later_ms);
-    }
-    if (place != UINT32_MAX) io->cursor = (uint64_t)place + 1;
-}
-
+/* By due time: a walk over the top of the heap; the cursor is a place in it, + 1. By flags, or all: a walk over the heads. */
 static int pai_files_list(void *ctx, const pagent_list *request, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
-    uint64_t at = request->cursor;
+    const pai_heads *table = &files->table;
+    uint64_t at = request->cursor, due = request->due_before_ms, later_ms;
     int result = PAGENT_OK;
     io->count = 0;
     io->cursor = 0;
     if (files->failed == PAGENT_E_STORAGE) return PAGENT_E_STORAGE;
     if (request->capacity == 0 || request->items == NULL) return PAGENT_E_ARGUMENT;
-    if (files->options.read_only && request->cursor == 0) result = pai_refresh(files, 0);
+    if (files->options.read_only && request->cursor == 0) result = pai_update(files, 0, 0);
     if (result != PAGENT_OK) return result;
-    io->next_due_ms = pai_due_after(&files->table, request->due_before_ms);
-    if (request->flags == 0 && request->due_before_ms != 0) {
-        pai_list_due(files, request, io);
+    io->next_due_ms = pai_due_after(table, due);
+    if (request->flags == 0 && due != 0) {
+        uint32_t place = at != 0 ? (uint32_t)at - 1 : 0;
+        if (place >= table->due_count || pai_due_ms(table, place) > due) return PAGENT_OK;
+        while (place != UINT32_MAX && io->count < request->capacity) {
+            pai_list_item(pai_head_at(table, *pai_due_at(table, place)), request, io);
+            place = pai_due_step(table, place, due, &later_ms);
+        }
+        if (place != UINT32_MAX) io->cursor = (uint64_t)place + 1;
         return PAGENT_OK;
     }
-    for (; at < files->table.heads.count; at++) {
-        const pai_head *head = pai_head_at(&files->table, (uint32_t)at);
-        int wanted = (request->flags == 0 && request->due_before_ms == 0) || (head->flags & request->flags) != 0 ||
-                     (request->due_before_ms != 0 && head->due_ms <= request->due_before_ms);
+    for (; at < table->heads.count; at++) {
+        const pai_head *head = pai_head_at(table, (uint32_t)at);
+        int wanted = request->flags == 0 || (head->flags & request->flags) != 0 || (due != 0 && head->due_ms <= due);
         if (head->version == 0 || !wanted) continue;
         if (io->count == request->capacity) {
             io->cursor = at;
             return PAGENT_OK;
         }
-        pai_list_item(head, &request->items[io->count++]);
+        pai_list_item(head, request, io);
     }
     return PAGENT_OK;
 }
 
 /* ---- Trimming: whole segments, the oldest first, that no chain reaches into. */
 
-/* The live share of a segment, as bytes of blocks that some chain still needs. */
-static int pai_live_bytes(pagent_files *files, uint32_t segment, uint64_t *live, uint64_t *stream)
+/* How many bytes of a segment some chain still needs, and one agent that does. */
+static int pai_live_bytes(pagent_files *files, uint32_t number, uint64_t *live, uint64_t *stream)
 {
-    pai_tail *tail = NULL;
-    uint32_t i;
-    *live = 0;
-    *stream = 0;
-    for (i = 0; i < files->table.heads.count; i++) {
-        const pai_head *head = pai_head_at(&files->table, i);
-        uint32_t index = head->chain;
-        for (; index != 0; index = pai_node_at(&files->table, index)->previous) {
-            const pai_node *node = pai_node_at(&files->table, index);
-            uint32_t at;
-            for (at = 0; node->segment == segment && at < PAI_NODE_LINES && node->line[at] != 0; at++) {
+    const pai_heads *table = &files->table;
+    uint32_t i, index, at;
+    for (i = 0, *live = 0, *stream = 0; i < table->heads.count; i++) {
+        for (index = pai_head_at(table, i)->chain; index != 0; index = pai_node_at(table, index)->previous) {
+            const pai_node *node = pai_node_at(table, index);
+            for (at = 0; node->segment == number && at < PAI_NODE_LINES && node->line[at] != 0; at++) {
                 uint8_t front[PAI_HEADER];
+                pai_segment *segment;
                 size_t got;
-                int result = pai_segment_for_reading(files, 0, segment, &tail);
+                int result = pai_get_segment(files, 0, number, &segment);
                 if (result == PAGENT_OK) {
-                    result = pai_read_all(&files->dir.dev, tail->file, front, PAI_HEADER,
+                    result = pai_read_all(&files->dir.dev, segment->file, front, PAI_HEADER,
                                           (uint64_t)node->line[at] * PAI_LINE, &got);
                 }
                 if (result != PAGENT_OK) return result;
                 *live += PAI_HEADER + (uint64_t)pai_padded(pai_get32(front + 48));
-                *stream = head->stream;
+                *stream = pai_head_at(table, i)->stream;
             }
         }
     }
     return PAGENT_OK;
 }
 
-/* An agent that holds a segment back whose live share is under half; 0: none. */
-static int pai_find_holder(pagent_files *files, uint32_t oldest, uint64_t *stream)
-{
-    uint64_t live, size;
-    pai_tail *tail;
-    uint32_t i;
-    int result;
-    *stream = 0;
-    for (i = 0; files->emptying == oldest && i < files->table.heads.count; i++) { /* decided before: the next one */
-        const pai_head *head = pai_head_at(&files->table, i);
-        if (head->version == 0 || pai_chain_floor(&files->table, head) != oldest) continue;
-        *stream = head->stream;
-        return PAGENT_OK;
-    }
-    result = pai_segment_for_reading(files, 0, oldest, &tail);
-    if (result == PAGENT_OK) size = tail->allocated - tail->index_end;
-    if (result == PAGENT_OK) result = pai_live_bytes(files, oldest, &live, stream);
-    if (result != PAGENT_OK) return result;
-    if (live * 2 >= size) {
-        *stream = 0;
-    } else {
-        files->emptying = oldest;
-    }
-    return PAGENT_OK;
-}
-
-/* Below which segment nothing of a log is needed; and an agent that must write a whole snapshot first, or 0. */
-static uint32_t pai_log_floor(const pagent_files *files, uint64_t stream, uint32_t newest, uint64_t *runs)
+/* Below which segment nothing of a log is needed; an agent that refers to transcript entries in older blocks (*runs), and
+   one whose chain begins in that segment (*holder). */
+static uint32_t pai_log_floor(const pagent_files *files, uint64_t stream, uint32_t newest, uint64_t *runs, uint64_t *holder)
 {
     uint32_t i, floor = newest;
-    *runs = 0;
-    for (i = 0; i < files->table.heads.count; i++) {
-        const pai_head *head = stream != 0 ? pai_find_head(&files->table, stream) : pai_head_at(&files->table, i);
-        if (head != NULL && head->version != 0) {
-            uint32_t reach = pai_chain_floor(&files->table, head);
-            if (reach < floor) floor = reach;
-            if (head->flags & PAGENT_HAS_RUNS) *runs = head->stream;
-        }
-        if (stream != 0) break;
+    for (i = 0, *runs = 0, *holder = 0; i < files->table.heads.count; i++) {
+        const pai_head *head = pai_head_at(&files->table, i);
+        uint32_t reach = pai_chain_floor(&files->table, head);
+        if (head->version == 0 || (stream != 0 && head->stream != stream)) continue;
+        if (reach < floor) *holder = head->stream;
+        if (reach < floor) floor = reach;
+        if (head->flags & PAGENT_HAS_RUNS) *runs = head->stream;
     }
     return floor;
 }
 
-/* Removes what one log does not need; the listing's items from `first` to `last` are its segments. */
+/* Removes what one log does not need; items `first` to `last` of the listing are its segments. */
 static int pai_trim_log(pagent_files *files, size_t first, size_t last, pagent_io *io)
 {
     const pagent_dir *dir = &files->dir;
-    uint64_t stream = pai_listed_at(files, first)->stream, runs;
-    uint32_t newest = pai_listed_at(files, last)->number, i;
-    uint32_t floor = pai_log_floor(files, stream, newest, &runs);
-    for (; first < last && pai_listed_at(files, first)->number < floor; first++) {
-        uint32_t number = pai_listed_at(files, first)->number;
-        int result;
-        if (runs != 0) {
-            io->stream = runs;
-            return PAGENT_OK;
-        }
-        for (i = 0; i < PAI_SLOTS; i++) {
-            if (files->slots[i].stream == stream && files->slots[i].tail.number == number) {
-                (void)pai_close_file(files, &files->slots[i].tail.file);
-            }
+    uint64_t stream = pai_listed_at(&files->listed, first)->major, runs, holder, live, size;
+    uint32_t newest = (uint32_t)pai_listed_at(&files->listed, last)->minor, number = 0, i;
+    uint32_t floor = pai_log_floor(files, stream, newest, &runs, &holder);
+    pai_segment *segment;
+    int result = PAGENT_OK;
+    for (; first < last; first++) {
+        number = (uint32_t)pai_listed_at(&files->listed, first)->minor;
+        if (number >= floor) break;
+        io->stream = runs;
+        if (runs != 0) return PAGENT_OK;
+        for (i = 0; i < PAI_SEGMENTS_OPEN; i++) {
+            segment = &files->segments[i];
+            if (segment->stream == stream && segment->number == number) (void)pai_close_segment(files, segment);
         }
         result = dir->remove(dir->ctx, pai_segment_name(files, stream, number));
         if (result == PAGENT_OK || result == PAGENT_E_NOT_FOUND) result = dir->sync_dir(dir->ctx, ""); /* no gap, ever */
         if (result != PAGENT_OK) return result;
         io->count++;
     }
-    files->way.size = 0;
     files->cursor.stream = 0;
-    if (stream == 0 && first < last) return pai_find_holder(files, pai_listed_at(files, first)->number, &io->stream);
+    if (stream != 0 || first == last) return PAGENT_OK;
+    if (files->emptying != number) { /* held back by less than half of its bytes? */
+        result = pai_get_segment(files, 0, number, &segment);
+        if (result == PAGENT_OK) result = pai_look_at_size(files, segment);
+        if (result != PAGENT_OK) return result;
+        size = segment->size - segment->start;
+        result = pai_live_bytes(files, number, &live, &holder);
+        if (result != PAGENT_OK || live * 2 >= size) return result;
+        files->emptying = number;
+    }
+    io->stream = holder;
     return PAGENT_OK;
 }
 
@@ -11273,22 +10879,23 @@ static int pai_files_trim(void *ctx, const pagent_trim *request, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
     size_t i, first = 0;
-    int result;
+    int result = PAGENT_OK;
     (void)request;
     io->count = 0;
     io->stream = 0;
     if (files->failed != 0) return files->failed;
     if (files->options.read_only) return PAGENT_E_READ_ONLY;
     if (pai_staged_count(files) != 0) return PAGENT_E_AGAIN;
-    if (!files->per_agent && pai_log_at(files, 0)->tail.number == 0) return PAGENT_OK;
-    if (!files->per_agent && !pai_log_at(files, 0)->claimed) {
-        result = pai_new_segment(files, pai_log_at(files, 0), 1);
-        if (result != PAGENT_OK) return result;
+    if (!files->per_agent) {
+        pai_log *log = pai_log_at(files, 0);
+        if (log->number == 0) return PAGENT_OK;
+        result = log->claimed ? pai_check_fence(files, log) : pai_new_segment(files, log, 1);
+        if (result == PAGENT_E_FENCED) (void)pai_give_up(files, result);
     }
-    result = pai_list_segments(files, 0);
-    for (i = 0; result == PAGENT_OK && io->stream == 0 && i < pai_listed_count(files); i++) {
-        uint64_t stream = pai_listed_at(files, i)->stream;
-        if (i + 1 < pai_listed_count(files) && pai_listed_at(files, i + 1)->stream == stream) continue;
+    if (result == PAGENT_OK) result = pai_list_segments(files, 0);
+    for (i = 0; result == PAGENT_OK && io->stream == 0 && i < pai_listed_count(&files->listed); i++) {
+        const pai_listed *listed = pai_listed_at(&files->listed, i);
+        if (i + 1 < pai_listed_count(&files->listed) && listed[1].major == listed->major) continue;
         result = pai_trim_log(files, first, i, io);
         first = i + 1;
     }
@@ -11306,7 +10913,7 @@ PAGENT_API pagent_store pagent_files_store(pagent_files *files)
     store.size = sizeof store;
     store.ctx = files;
     store.caps = PAGENT_STORE_PROCESS | PAGENT_STORE_POWER;
-    store.block_size_max = PAI_HEADER + PAI_PAYLOAD_MAX;
+    store.block_size_max = (uint32_t)PAI_HEADER + PAI_PAYLOAD_MAX;
     store.append = pai_files_append;
     store.flush = pai_files_flush;
     store.read = pai_files_read;
@@ -11323,18 +10930,16 @@ PAGENT_API pagent_store pagent_files_store(pagent_files *files)
 
 PAGENT_API int pagent_close_files(pagent_files *files)
 {
-    const pagent_dev *dev;
     int result = PAGENT_OK, freed;
     uint32_t i;
     if (files == NULL) return PAGENT_OK;
-    dev = &files->dir.dev;
     pai_undo(files, 0); /* what was never flushed never was */
-    if (files->failed == 0 && !files->options.read_only) result = pai_seal_all(files);
-    for (i = 0; i < files->logs.count && files->failed == 0 && !files->options.read_only; i++) {
-        pai_log *log = pai_log_at(files, i); /* gives preallocated space back; nothing hangs on it */
-        if (log->claimed && log->tail.file != 0) (void)dev->truncate(dev->ctx, log->tail.file, log->tail.end);
+    if (files->failed == 0) result = pai_seal_all(files);
+    for (i = 0; i < files->logs.count && files->failed == 0; i++) {
+        const pai_log *log = pai_log_at(files, i);
+        if (log->claimed) pai_release_segment(files, log, log->end);
     }
-    freed = pai_files_free(files);
+    freed = pai_free_files(files);
     return result != PAGENT_OK ? result : freed;
 }
 
@@ -11345,6 +10950,8 @@ typedef struct pai_verify {
     uint32_t records; /* agents that the INDEX names */
     uint32_t torn;
     int worst;
+    void (*report)(void *ctx, const pagent_damage_report *report);
+    void *ctx;
 } pai_verify;
 
 static uint32_t pai_gravity(int result)
@@ -11355,222 +10962,161 @@ static uint32_t pai_gravity(int result)
     case PAGENT_E_LOST_TAIL: return 2;
     case PAGENT_E_NEWER: return 3;
     case PAGENT_E_FOREIGN: return 4;
-    default: return 5;
+    case PAGENT_E_CORRUPT: return 5;
+    default: return 0; /* says nothing about the journal: ends the verification */
     }
 }
 
-static void pai_verify_note(pai_verify *verify, int result)
+/* Every report comes through here, so nothing that is found can be left out of the answer. */
+static void pai_verify_report(void *ctx, const pagent_damage_report *report)
 {
-    if (pai_gravity(result) > pai_gravity(verify->worst)) verify->worst = result;
-}
-
-/* Is this an answer about the journal, as opposed to one about the device or memory? */
-static int pai_is_finding(int result)
-{
-    return result == PAGENT_OK || result == PAGENT_E_CORRUPT || result == PAGENT_E_SUSPECT ||
-           result == PAGENT_E_FOREIGN || result == PAGENT_E_NEWER || result == PAGENT_E_LOST_TAIL;
+    pai_verify *verify = (pai_verify *)ctx;
+    if (pai_gravity(report->result) > pai_gravity(verify->worst)) verify->worst = report->result;
+    if (verify->report != NULL) verify->report(verify->ctx, report);
 }
 
 /* The INDEX must say what the segments before it have shown. */
-static int pai_each_compare(pagent_files *files, void *ctx, const pai_head *record, const uint8_t *places)
+static int pai_compare_record(pagent_files *files, void *ctx, const uint8_t *record, uint32_t count)
 {
     pai_verify *verify = (pai_verify *)ctx;
-    const pai_head *head = pai_find_head(&files->table, record->stream);
-    (void)places;
-    verify->records++;
+    const pai_head *head = pai_find_head(&files->table, pai_get64(record));
+    pagent_damage_report report;
+    (void)count;
     if (head == NULL || head->version == 0) return PAGENT_OK; /* its blocks were trimmed, or could not be read */
-    if (head->version != record->version || head->link != record->link || head->epoch != record->epoch) {
-        pagent_damage_report report;
-        pai_begin_report(&report, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, 0);
-        report.stream = record->stream;
-        report.version = record->version;
-        pai_verify_note(verify, pai_send_report(files, &report, verify->log.stream, verify->log.tail.number,
-                                                "the index differs from the blocks before it"));
-    }
+    verify->records++;
+    if (head->version == pai_get64(record + 8) && head->link == pai_get64(record + 16)) return PAGENT_OK;
+    pai_begin_report(&report, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, 0);
+    report.stream = head->stream;
+    report.version = pai_get64(record + 8);
+    (void)pai_send_report(files, &report, verify->log.stream, verify->log.number, "the index differs from the blocks before");
     return PAGENT_OK;
-}
-
-/* Heads stay for ever: an INDEX must not forget one. */
-static void pai_verify_records(pai_verify *verify)
-{
-    const pagent_files *files = verify->files;
-    uint32_t i, known = 0;
-    for (i = 0; i < files->table.heads.count; i++) {
-        const pai_head *head = pai_head_at(&files->table, i);
-        if (head->version != 0 && (verify->log.stream == 0 || head->stream == verify->log.stream)) known++;
-    }
-    if (verify->records >= known) return;
-    pai_verify_note(verify, pai_report(verify->files, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, verify->log.stream,
-                                       verify->log.tail.number, 0, "the index has forgotten an agent"));
 }
 
 /* What stands behind the cut of a segment that has a successor: SEALs and zeros. Anything else is worth a word. */
-static int pai_verify_rest(pai_verify *verify, uint64_t cut)
+static int pai_verify_rest(pai_verify *verify, const pai_segment *segment, uint64_t at)
 {
     pagent_files *files = verify->files;
-    pai_tail *tail = &verify->log.tail;
-    pagent_damage_report report;
+    uint8_t front[2 * PAI_LINE];
+    pai_block header;
+    enum pai_bad bad;
     pai_rest rest;
     int result;
-    for (tail->end = cut;;) {
-        uint8_t front[2 * PAI_LINE];
-        pai_block header;
-        enum pai_bad bad;
-        result = pai_scan_block(files, tail, tail->end, 1, &header, front, &bad);
+    for (;; at += pai_block_size(&header)) {
+        result = pai_scan_block(files, segment, at, 1, &header, front, &bad);
         if (result != PAGENT_OK) return result;
         if (bad != PAI_GOOD || header.stream != 0) break;
-        tail->end += pai_block_size(&header);
     }
-    result = pai_look_ahead(files, tail, tail->end, UINT64_MAX, &rest);
+    result = pai_look_ahead(files, segment, at, UINT64_MAX, &rest);
     if (result != PAGENT_OK || rest.bits == 0) return result;
-    pai_begin_report(&report, PAGENT_DIRTY, PAGENT_OK, tail->end);
-    report.size = rest.last - tail->end;
-    (void)pai_send_report(files, &report, verify->log.stream, tail->number, "bytes after the end; ignored");
-    return PAGENT_OK;
+    return pai_report(files, PAGENT_DIRTY, PAGENT_OK, segment->stream, segment->number, at, "bytes after the end; ignored");
 }
 
-/* The end of a segment: the newest one is classified; an older one must reach its successor's cut. */
-static int pai_verify_end(pai_verify *verify, uint64_t cut, uint64_t link, enum pai_bad bad, pai_block *header)
+/* The end of a segment: the newest one is classified; an older one must reach the cut that its successor names. */
+static int pai_verify_end(pai_verify *verify, const pai_segment *segment, uint64_t limit, uint64_t link, enum pai_bad bad,
+                          pai_block *header)
 {
     pagent_files *files = verify->files;
-    pai_tail *tail = &verify->log.tail;
+    const pai_log *log = &verify->log;
     pai_finding found;
     int result;
-    if (cut == UINT64_MAX || tail->end < cut) {
-        result = pai_classify(files, tail, bad, header, &found);
-        if (result != PAGENT_OK) return result;
-        if (cut != UINT64_MAX && found.report.result == PAGENT_OK) {
-            pai_find_says(&found, PAGENT_DAMAGE_LOST_TAIL, PAGENT_E_LOST_TAIL, "ends before what its successor names");
-        }
-        if (found.report.damage == PAGENT_TORN || found.report.damage == PAGENT_DIRTY) verify->torn++;
-        if (found.report.damage == PAGENT_CLEAN) return PAGENT_OK;
-        pai_verify_note(verify, pai_send_report(files, &found.report, verify->log.stream, tail->number, found.what));
+    if (limit != UINT64_MAX && log->end >= limit) {
+        if (log->cut == limit && log->last_link == link) return pai_verify_rest(verify, segment, limit);
+        (void)pai_report(files, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, log->stream, log->number, limit,
+                         "the next segment names another end");
         return PAGENT_OK;
     }
-    if (tail->cut != cut || tail->last_link != link) {
-        pai_verify_note(verify, pai_report(files, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, verify->log.stream, tail->number,
-                                           cut, "the successor names another end"));
-        return PAGENT_OK;
-    }
-    return pai_verify_rest(verify, cut);
-}
-
-/* One segment; `cut` and `link` are what its successor says of it. */
-static int pai_verify_segment(pai_verify *verify, uint32_t number, uint64_t cut, uint64_t link)
-{
-    pagent_files *files = verify->files;
-    pai_log *log = &verify->log;
-    pai_tail *tail = &log->tail;
-    pai_block header;
-    enum pai_bad bad = PAI_GOOD;
-    uint64_t index;
-    uint32_t stream_0;
-    uint64_t link_0;
-    int result = pai_open_segment(files, log->stream, number, 0, tail);
+    result = pai_classify(files, segment, log->end, bad, header, &found);
     if (result != PAGENT_OK) return result;
-    result = pai_read_log(files, log->stream, tail);
-    index = tail->end;
-    stream_0 = tail->stream_0;
-    link_0 = tail->link_0;
-    verify->records = 0;
-    if (result == PAGENT_OK) result = pai_read_index(files, log->stream, tail, pai_each_compare, verify);
-    if (result == PAGENT_OK) { /* from here on, what the INDEX says: a finding is reported once */
-        pai_verify_records(verify);
-        pai_forget_heads(files, log->stream);
-        tail->end = index;
-        tail->stream_0 = stream_0;
-        tail->link_0 = link_0;
-        result = pai_read_index(files, log->stream, tail, pai_each_enter, NULL);
+    if (limit != UINT64_MAX && found.report.result == PAGENT_OK) {
+        pai_find_says(&found, PAGENT_DAMAGE_LOST_TAIL, PAGENT_E_LOST_TAIL, "ends before the end that the next one names");
     }
-    if (result == PAGENT_OK) {
-        result = pai_scan_more(files, log, cut, &header, &bad);
-        if (result == PAGENT_OK) result = pai_verify_end(verify, cut, link, bad, &header);
-        (void)pai_close_file(files, &tail->file);
-        return result;
-    }
-    (void)pai_close_file(files, &tail->file);
-    if (!pai_is_finding(result)) return result;
-    pai_verify_note(verify, result);
+    if (found.report.damage == PAGENT_TORN || found.report.damage == PAGENT_DIRTY) verify->torn++;
+    if (found.report.damage != PAGENT_CLEAN) (void)pai_send_report(files, &found.report, log->stream, log->number, found.what);
     return PAGENT_OK;
 }
 
-/* The way back from the newest segment of a log: number, cut, and (in `links`) the link before the cut. */
-static int pai_verify_way(pai_verify *verify, uint32_t newest, uint32_t oldest, pai_buffer *links)
+static uint32_t pai_count_heads(const pagent_files *files, uint64_t stream)
+{
+    uint32_t i, count = 0;
+    for (i = 0; i < files->table.heads.count; i++) {
+        const pai_head *head = pai_head_at(&files->table, i);
+        if (head->version != 0 && (stream == 0 || head->stream == stream)) count++;
+    }
+    return count;
+}
+
+/* One segment; `limit` and `link` are what its successor says of its end (UINT64_MAX: there is none). */
+static int pai_verify_segment(pai_verify *verify, uint32_t number, uint64_t limit, uint64_t link)
 {
     pagent_files *files = verify->files;
     pai_log *log = &verify->log;
-    uint32_t number = newest;
-    uint64_t cut = UINT64_MAX, link = 0;
-    int result = PAGENT_OK, is_void = 1;
-    files->way.size = 0;
-    links->size = 0;
-    while (result == PAGENT_OK && number >= oldest && number != 0) {
-        result = pai_open_segment(files, log->stream, number, 0, &log->tail);
-        if (result == PAGENT_E_NOT_FOUND) { /* the gap was reported with the listing */
-            pai_verify_note(verify, PAGENT_E_CORRUPT);
-            return PAGENT_OK;
-        }
-        if (result != PAGENT_OK) return result;
-        result = pai_read_log(files, log->stream, &log->tail);
-        if (result == PAGENT_OK && is_void) { /* no log ends in a void segment */
-            result = pai_read_index(files, log->stream, &log->tail, NULL, NULL);
-            if (result == PAGENT_OK) {
-                uint8_t front[2 * PAI_LINE];
-                pai_block header;
-                enum pai_bad bad;
-                result = pai_scan_block(files, &log->tail, log->tail.end, 1, &header, front, &bad);
-                if (result == PAGENT_OK && bad == PAI_GOOD && header.stream != 0) log->tail.cut = 0;
-            }
-            if (result == PAGENT_OK) result = pai_is_void(files, log, &is_void);
-        }
-        (void)pai_close_file(files, &log->tail.file);
-        if (pai_is_finding(result) && result != PAGENT_OK) { /* go on with the one before; its end is not known */
-            pai_verify_note(verify, result);
-            result = PAGENT_OK;
-            cut = UINT64_MAX;
-            number--;
-            is_void = 0;
-            continue;
-        }
-        if (result == PAGENT_OK && !is_void) {
-            result = pai_push_way(files, number, cut);
-            if (result == PAGENT_OK) result = pai_append_bytes(&files->heap, links, &link, sizeof link);
-        }
-        if (!is_void) cut = log->tail.before_cut;
-        link = log->tail.before_link;
-        number = log->tail.before;
+    pai_segment *segment;
+    pai_block header;
+    enum pai_bad bad;
+    uint64_t link_0;
+    uint32_t blocks, known = pai_count_heads(files, log->stream);
+    int result = pai_get_segment(files, log->stream, number, &segment);
+    log->number = number;
+    log->start = 1; /* whatever follows, the table is not what it was */
+    verify->records = 0;
+    if (result == PAGENT_OK) result = pai_look_at_size(files, segment);
+    if (result == PAGENT_OK) result = pai_read_index(files, segment, pai_compare_record, verify, &link_0, &blocks);
+    if (result == PAGENT_OK && verify->records < known) { /* heads stay for ever */
+        (void)pai_report(files, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, log->stream, number, 0, "the index forgot an agent");
     }
-    return result;
+    if (result == PAGENT_OK) result = pai_load_segment(files, log, number, limit, &header, &bad);
+    else pai_forget_heads(files, log->stream);
+    if (result == PAGENT_OK) result = pai_verify_end(verify, segment, limit, link, bad, &header);
+    return pai_gravity(result) != 0 ? PAGENT_OK : result; /* what was found has been reported */
 }
 
-static int pai_verify_log(pai_verify *verify, size_t first, size_t last)
+/* The newest segment that is not void. */
+static int pai_verify_newest(pai_verify *verify, pai_log *log)
 {
     pagent_files *files = verify->files;
-    pai_buffer links;
-    size_t at;
-    int result;
-    pai_clear(&links, sizeof links);
-    pai_clear(&verify->log, sizeof verify->log);
-    verify->log.stream = pai_listed_at(files, last)->stream;
-    pai_forget_heads(files, verify->log.stream);
-    result = pai_verify_way(verify, pai_listed_at(files, last)->number, pai_listed_at(files, first)->number, &links);
-    for (at = files->way.size / sizeof(pai_step_back); result == PAGENT_OK && at-- != 0;) {
-        pai_step_back step = *pai_way_at(files, (uint32_t)at);
-        result = pai_verify_segment(verify, step.number, step.cut, pai_get64(links.data + at * sizeof(uint64_t)));
+    int result = PAGENT_OK, is_void = 1;
+    uint32_t number = log->number;
+    while (is_void) {
+        uint8_t front[2 * PAI_LINE];
+        pai_segment *segment;
+        pai_block header;
+        enum pai_bad bad;
+        log->number = number;
+        result = pai_get_segment(files, log->stream, number, &segment);
+        if (result == PAGENT_OK) result = pai_look_at_size(files, segment);
+        if (result == PAGENT_OK) result = pai_scan_block(files, segment, segment->start, 1, &header, front, &bad);
+        log->cut = result == PAGENT_OK && bad == PAI_GOOD && header.stream != 0 ? 1 : 0;
+        if (result == PAGENT_OK) result = pai_is_void(files, log, &number, &is_void);
+        if (result != PAGENT_OK) break;
     }
-    pai_free_buffer(&files->heap, &links);
-    return result;
+    return pai_gravity(result) != 0 ? PAGENT_OK : result;
 }
 
-typedef struct pai_verify_sink {
-    void (*report)(void *ctx, const pagent_damage_report *report);
-    void *ctx;
-} pai_verify_sink;
-
-static void pai_verify_report(void *ctx, const pagent_damage_report *report)
+static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, uint32_t newest)
 {
-    const pai_verify_sink *sink = (const pai_verify_sink *)ctx;
-    if (sink->report != NULL) sink->report(sink->ctx, report);
+    pagent_files *files = verify->files;
+    pai_log ends;
+    uint32_t number = oldest;
+    int result;
+    pai_clear(&ends, sizeof ends);
+    ends.stream = stream;
+    ends.number = newest;
+    pai_clear(&verify->log, sizeof verify->log);
+    verify->log.stream = stream;
+    result = pai_verify_newest(verify, &ends);
+    while (result == PAGENT_OK && number <= ends.number) {
+        pai_segment *segment;
+        uint64_t limit, link = 0;
+        uint32_t next;
+        result = pai_find_successor(files, &ends, number, &next, &limit);
+        if (result == PAGENT_OK && next != 0) result = pai_get_segment(files, stream, next, &segment);
+        if (result == PAGENT_OK && next != 0) link = segment->before_link;
+        if (next == 0 || result != PAGENT_OK) limit = UINT64_MAX;
+        if (result != PAGENT_OK && pai_gravity(result) == 0) break;
+        result = pai_verify_segment(verify, number, limit, link);
+        number = next > number ? next : number + 1;
+    }
+    return result;
 }
 
 PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *host,
@@ -11578,33 +11124,35 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
                                    uint32_t *torn)
 {
     pagent_file_options options;
-    pai_verify_sink sink;
     pai_verify verify;
+    pagent_files *files = NULL;
     size_t i, first = 0;
     int result;
-    sink.report = report;
-    sink.ctx = ctx;
     if (torn != NULL) *torn = 0;
     pai_clear(&verify, sizeof verify);
+    verify.report = report;
+    verify.ctx = ctx;
     pai_clear(&options, sizeof options);
     options.size = sizeof options;
     options.read_only = 1;
     options.on_discard = pai_verify_report;
-    options.ctx = &sink;
-    result = pai_make_files(&verify.files, dir, host, &options, NULL);
+    options.ctx = &verify;
+    result = pai_make_files(&files, dir, host, &options);
     if (result != PAGENT_OK) return result;
-    result = pai_list_segments(verify.files, 0);
-    if (result == PAGENT_OK) {
-        pai_verify_note(&verify, pai_check_listing(verify.files));
-        for (i = 0; result == PAGENT_OK && i < pai_listed_count(verify.files); i++) {
-            const pai_listed *listed = pai_listed_at(verify.files, i);
-            if (i + 1 < pai_listed_count(verify.files) && listed[1].stream == listed->stream) continue;
-            verify.files->per_agent = listed->stream != 0;
-            result = pai_verify_log(&verify, first, i);
-            first = i + 1;
-        }
+    verify.files = files;
+    result = pai_list_segments(files, 0);
+    if (result == PAGENT_E_CORRUPT) { /* a gap, or a strange name: what there is can still be read */
+        verify.worst = result;
+        result = PAGENT_OK;
     }
-    (void)pai_files_free(verify.files);
+    for (i = 0; result == PAGENT_OK && i < pai_listed_count(&files->listed); i++) {
+        const pai_listed *listed = pai_listed_at(&files->listed, i);
+        if (i + 1 < pai_listed_count(&files->listed) && listed[1].major == listed->major) continue;
+        result = pai_verify_log(&verify, listed->major, (uint32_t)pai_listed_at(&files->listed, first)->minor,
+                                (uint32_t)listed->minor);
+        first = i + 1;
+    }
+    (void)pai_free_files(files);
     if (torn != NULL) *torn = verify.torn;
     return result != PAGENT_OK ? result : verify.worst;
 }
@@ -11615,7 +11163,7 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
    Invariant: a message is removed only after its receipt is durable. A frame: magic:4 size:4 crc:4 (zero):4 time_ms:8,
    then the encoded request or receipt; the CRC covers time and bytes. */
 enum { PAI_FRAME = 24, PAI_RECEIPT_BYTES = 1024, PAI_RECEIPTS_KEPT = 1000, PAI_TEMP_AGE_MS = 3600 * 1000 };
-#define PAI_FRAME_MAGIC UINT32_C(0xA39C57E1)
+static const uint32_t pai_frame_magic = UINT32_C(0xA39C57E1);
 
 static void pai_inbox_name(char name[PAI_FILE_NAME], char kind, uint64_t id)
 {
@@ -11628,7 +11176,7 @@ static void pai_inbox_name(char name[PAI_FILE_NAME], char kind, uint64_t id)
 
 static void pai_put_frame(const pai_crc *crc, uint8_t *frame, uint32_t size, uint64_t time_ms)
 {
-    pai_put32(frame, PAI_FRAME_MAGIC);
+    pai_put32(frame, pai_frame_magic);
     pai_put32(frame + 4, size);
     pai_put32(frame + 12, 0);
     pai_put64(frame + 16, time_ms);
@@ -11654,14 +11202,9 @@ static int pai_read_file(const pagent_dir *dir, const char *name, uint8_t *bytes
 static int pai_write_file(const pagent_dir *dir, const char *temp, const char *name, const uint8_t *bytes, size_t size,
                           int exclusive)
 {
-    size_t at = 0;
-    int file = dir->create_temp(dir->ctx, temp), result = PAGENT_OK, closed;
+    int file = dir->create_temp(dir->ctx, temp), result, closed;
     if (file < 0) return file;
-    while (result == PAGENT_OK && at < size) {
-        int64_t done = dir->dev.pwrite(dir->dev.ctx, file, bytes + at, (uint32_t)(size - at), at);
-        if (done <= 0) result = done < 0 ? (int)done : PAGENT_E_NO_SPACE;
-        else at += (size_t)done;
-    }
+    result = pai_write_all(&dir->dev, file, bytes, size, 0);
     if (result == PAGENT_OK) result = dir->dev.sync(dir->dev.ctx, file);
     if (result == PAGENT_OK) result = dir->publish(dir->ctx, file, name, exclusive);
     if (result != PAGENT_OK) (void)dir->remove(dir->ctx, temp);
@@ -11741,7 +11284,7 @@ PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *hos
 /* E_CORRUPT unless the frame is whole and says what its checksum says. */
 static int pai_check_frame(const pai_crc *crc, const uint8_t *frame, size_t size)
 {
-    if (size < PAI_FRAME || pai_get32(frame) != PAI_FRAME_MAGIC || pai_get32(frame + 4) != size - PAI_FRAME ||
+    if (size < PAI_FRAME || pai_get32(frame) != pai_frame_magic || pai_get32(frame + 4) != size - PAI_FRAME ||
         pai_get32(frame + 12) != 0 || pai_get32(frame + 8) != pai_crc32c(crc, 0, frame + 16, size - 16)) {
         return PAGENT_E_CORRUPT;
     }
@@ -11770,69 +11313,23 @@ PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent
 }
 
 /* ---- The owner's side. */
-static int pai_compare_letter(const void *left, const void *right)
-{
-    const pai_letter *l = (const pai_letter *)left, *r = (const pai_letter *)right;
-    return l->time_ms < r->time_ms || (l->time_ms == r->time_ms && l->id < r->id);
-}
 
-static int pai_compare_letter_id(const void *left, const void *right)
+/* When a message or receipt was sent: its own frame says. */
+static int pai_letter_time(const pagent_files *files, char kind, uint64_t id, uint64_t *time_ms)
 {
-    return ((const pai_letter *)left)->id < ((const pai_letter *)right)->id;
-}
-
-static pai_letter *pai_letter_at(const pai_buffer *letters, size_t index)
-{
-    return (pai_letter *)(void *)letters->data + index;
-}
-
-/* When a message or receipt was sent: from what is known, sorted by id, or from its own frame. */
-static int pai_letter_time(pagent_files *files, const pai_buffer *known, char kind, pai_letter *letter)
-{
-    size_t low = 0, high = known->size / sizeof(pai_letter), got = 0;
     char name[PAI_FILE_NAME];
     uint8_t frame[PAI_FRAME];
     uint64_t size;
+    size_t got = 0;
     int result;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (pai_letter_at(known, middle)->id < letter->id) low = middle + 1;
-        else high = middle;
-    }
-    if (low < known->size / sizeof(pai_letter) && pai_letter_at(known, low)->id == letter->id) {
-        letter->time_ms = pai_letter_at(known, low)->time_ms;
-        return PAGENT_OK;
-    }
-    pai_inbox_name(name, kind, letter->id);
+    pai_inbox_name(name, kind, id);
     result = pai_read_file(&files->dir, name, frame, sizeof frame, &size, &got);
-    letter->time_ms = result == PAGENT_OK && got == sizeof frame ? pai_get64(frame + 16) : 0;
+    *time_ms = result == PAGENT_OK && got == sizeof frame ? pai_get64(frame + 16) : 0;
     return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
 }
 
-/* Keeps the newest 1,000 receipts that nobody has read. */
-static int pai_drop_receipts(pagent_files *files, pai_buffer *receipts)
-{
-    size_t i, count = receipts->size / sizeof(pai_letter);
-    pai_buffer none;
-    pai_clear(&none, sizeof none);
-    if (count <= PAI_RECEIPTS_KEPT + PAI_RECEIPTS_KEPT / 4) return PAGENT_OK; /* by the hundred, not one by one */
-    for (i = 0; i < count; i++) {
-        int result = pai_letter_time(files, &none, 'r', pai_letter_at(receipts, i));
-        if (result != PAGENT_OK) return result;
-    }
-    pai_sort(receipts->data, count, sizeof(pai_letter), pai_compare_letter);
-    for (i = 0; i < count - PAI_RECEIPTS_KEPT; i++) {
-        char name[PAI_FILE_NAME];
-        int result;
-        pai_inbox_name(name, 'r', pai_letter_at(receipts, i)->id);
-        result = files->dir.remove(files->dir.ctx, name);
-        if (result != PAGENT_OK && result != PAGENT_E_NOT_FOUND) return result;
-    }
-    return PAGENT_OK;
-}
-
 /* What a sender that died left half written: removed when it is old. */
-static void pai_drop_temp(pagent_files *files, const char *name)
+static void pai_drop_temp(const pagent_files *files, const char *name)
 {
     char path[PAI_FILE_NAME];
     uint64_t made_ms, now_ms = files->host.clock_ms(files->host.ctx);
@@ -11844,50 +11341,47 @@ static void pai_drop_temp(pagent_files *files, const char *name)
     (void)files->dir.remove(files->dir.ctx, path);
 }
 
-/* Lists the inbox: messages into `letters`, receipts into `receipts`. */
-static int pai_list_inbox(pagent_files *files, pai_buffer *letters, pai_buffer *receipts)
+/* All messages ('m') or receipts ('r') of the inbox: time and id, unsorted. With `times`, each file is looked into. */
+static int pai_list_inbox(pagent_files *files, char kind, int times, pai_buffer *out)
 {
     char name[PAGENT_NAME_MAX + 1];
     uint32_t index;
+    size_t i;
     int result;
+    out->size = 0;
     for (index = 0;; index++) {
-        pai_letter letter;
-        size_t length;
+        pai_listed item;
         result = files->dir.list(files->dir.ctx, "inbox", index, name);
-        if (result == PAGENT_E_NOT_FOUND || result == PAGENT_END) return PAGENT_OK;
-        if (result != PAGENT_OK) return result;
-        length = pai_length(name);
-        if (length > 4 && pai_equal(name, "tmp-", 4)) pai_drop_temp(files, name);
-        if (length != 18 || name[1] != '-' || !pai_parse_hex64(name + 2, &letter.id)) continue;
-        letter.time_ms = 0;
-        if (name[0] == 'm') result = pai_append_bytes(&files->heap, letters, &letter, sizeof letter);
-        if (name[0] == 'r') result = pai_append_bytes(&files->heap, receipts, &letter, sizeof letter);
+        if (result != PAGENT_OK) break;
+        if (pai_length(name) > 4 && pai_equal(name, "tmp-", 4)) pai_drop_temp(files, name);
+        if (pai_length(name) != 18 || name[0] != kind || name[1] != '-' || !pai_parse_hex64(name + 2, &item.minor)) continue;
+        item.major = 0;
+        result = pai_append_bytes(&files->heap, out, &item, sizeof item);
         if (result != PAGENT_OK) return result;
     }
+    if (result == PAGENT_END || result == PAGENT_E_NOT_FOUND) result = PAGENT_OK;
+    for (i = 0; times && result == PAGENT_OK && i < pai_listed_count(out); i++) {
+        pai_listed *item = pai_listed_at(out, i);
+        result = pai_letter_time(files, kind, item->minor, &item->major);
+    }
+    pai_sort_listed(out);
+    return result;
 }
 
-/* Brings files->inbox up to date: all messages, by time. */
-static int pai_sort_inbox(pagent_files *files)
+/* Keeps the newest 1,000 receipts that nobody has read; drops by the hundred, not one by one. */
+static int pai_drop_receipts(pagent_files *files)
 {
-    pai_buffer letters, receipts;
     size_t i, count;
-    int result;
-    pai_clear(&letters, sizeof letters);
-    pai_clear(&receipts, sizeof receipts);
-    result = pai_list_inbox(files, &letters, &receipts);
-    count = letters.size / sizeof(pai_letter);
-    pai_sort(files->inbox.data, files->inbox.size / sizeof(pai_letter), sizeof(pai_letter), pai_compare_letter_id);
-    for (i = 0; result == PAGENT_OK && i < count; i++) {
-        result = pai_letter_time(files, &files->inbox, 'm', pai_letter_at(&letters, i));
+    int result = pai_list_inbox(files, 'r', 0, &files->inbox);
+    if (result != PAGENT_OK || pai_listed_count(&files->inbox) <= PAI_RECEIPTS_KEPT + PAI_RECEIPTS_KEPT / 4) return result;
+    result = pai_list_inbox(files, 'r', 1, &files->inbox);
+    count = pai_listed_count(&files->inbox);
+    for (i = 0; result == PAGENT_OK && i + PAI_RECEIPTS_KEPT < count; i++) {
+        char name[PAI_FILE_NAME];
+        pai_inbox_name(name, 'r', pai_listed_at(&files->inbox, i)->minor);
+        result = files->dir.remove(files->dir.ctx, name);
+        if (result == PAGENT_E_NOT_FOUND) result = PAGENT_OK;
     }
-    if (result == PAGENT_OK) {
-        pai_sort(letters.data, count, sizeof(pai_letter), pai_compare_letter);
-        result = pai_drop_receipts(files, &receipts);
-    }
-    pai_free_buffer(&files->heap, &receipts);
-    pai_free_buffer(&files->heap, &files->inbox);
-    if (result == PAGENT_OK) files->inbox = letters;
-    else pai_free_buffer(&files->heap, &letters);
     return result;
 }
 
@@ -11946,7 +11440,7 @@ static int pai_collect_letter(pagent_files *files, uint64_t id, const pagent_col
     pai_inbox_name(name, 'm', id);
     result = pai_read_file(&files->dir, name, front, sizeof front, &size, &got);
     if (result != PAGENT_OK) return result;
-    if (got == sizeof front && pai_get32(front) == PAI_FRAME_MAGIC && pai_get32(front + 4) == size - PAI_FRAME &&
+    if (got == sizeof front && pai_get32(front) == pai_frame_magic && pai_get32(front + 4) == size - PAI_FRAME &&
         size <= PAI_PAYLOAD_MAX) {
         if (size - PAI_FRAME > request->capacity) {
             io->size = (uint32_t)(size - PAI_FRAME);
@@ -11978,11 +11472,14 @@ static int pai_files_collect(void *ctx, const pagent_collect *request, pagent_io
     io->count = 0;
     io->cursor = 0;
     if (request->capacity != 0 && request->buffer == NULL) return PAGENT_E_ARGUMENT;
-    if (request->cursor == 0) result = pai_sort_inbox(files);
+    if (request->cursor == 0) {
+        result = pai_drop_receipts(files);
+        if (result == PAGENT_OK) result = pai_list_inbox(files, 'm', 1, &files->inbox);
+    }
     if (result != PAGENT_OK) return result;
-    count = files->inbox.size / sizeof(pai_letter);
+    count = pai_listed_count(&files->inbox);
     for (; at < count; at++) {
-        result = pai_collect_letter(files, pai_letter_at(&files->inbox, at)->id, request, io);
+        result = pai_collect_letter(files, pai_listed_at(&files->inbox, at)->minor, request, io);
         if ((result == PAGENT_OK || result == PAGENT_E_LIMIT) && at + 1 < count) io->cursor = at + 1;
         if (result != PAGENT_E_NOT_FOUND && result != PAGENT_PENDING) return result;
     }
@@ -12137,41 +11634,41 @@ static int pai_posix_zeros(int descriptor, uint64_t at, uint64_t size)
     return result;
 }
 
+/* Space from `at` to `size`. What was only reserved costs each small write an entry in the file system's own journal, so a
+   small piece is filled with zeros too; a large one is for large batches, which do not notice. */
+static int pai_posix_extend(int descriptor, off_t at, uint64_t size)
+{
+#if defined(__linux__) || defined(__FreeBSD__)
+    int done;
+    do done = posix_fallocate(descriptor, at, (off_t)(size - (uint64_t)at));
+    while (done == EINTR);
+    if (done == 0 && size - (uint64_t)at > PAI_ZEROED) return PAGENT_OK;
+    if (done != 0 && done != EOPNOTSUPP && done != EINVAL && done != ENODEV) return pai_posix_error(done);
+#endif
+    return pai_posix_zeros(descriptor, (uint64_t)at, size);
+}
+
 static int pai_posix_truncate(void *ctx, int file, uint64_t size)
 {
-    struct stat before;
+    off_t before = lseek(file - 1, 0, SEEK_END);
     int done, result = PAGENT_OK;
     if (pai_posix_is_child((const pai_posix *)ctx)) return PAGENT_E_FENCED;
-    if (fstat(file - 1, &before) != 0) return pai_posix_error(errno);
-    if ((uint64_t)before.st_size < size) {
-#if defined(__linux__) || defined(__FreeBSD__)
-        do done = posix_fallocate(file - 1, before.st_size, (off_t)(size - (uint64_t)before.st_size));
-        while (done == EINTR);
-        if (done == 0) return PAGENT_OK;
-        if (done == EOPNOTSUPP || done == EINVAL || done == ENODEV) {
-            result = pai_posix_zeros(file - 1, (uint64_t)before.st_size, size);
-        } else {
-            result = pai_posix_error(done);
-        }
-#else
-        result = pai_posix_zeros(file - 1, (uint64_t)before.st_size, size);
-#endif
-        if (result != PAGENT_OK) { /* as long as it was: what was added is zeros, and may stay if this fails */
-            do done = ftruncate(file - 1, before.st_size);
-            while (done < 0 && errno == EINTR);
-        }
-        return result;
+    if (before < 0) return pai_posix_error(errno);
+    if ((uint64_t)before < size) {
+        result = pai_posix_extend(file - 1, before, size);
+        if (result == PAGENT_OK) return result;
+        size = (uint64_t)before; /* as long as it was */
     }
     do done = ftruncate(file - 1, (off_t)size);
     while (done < 0 && errno == EINTR);
-    return done < 0 ? pai_posix_error(errno) : PAGENT_OK;
+    return result != PAGENT_OK ? result : done < 0 ? pai_posix_error(errno) : PAGENT_OK;
 }
 
 static int64_t pai_posix_file_size(void *ctx, int file)
 {
-    struct stat found;
+    off_t end = lseek(file - 1, 0, SEEK_END); /* not fstat: see pai_posix_is_linked */
     (void)ctx;
-    return fstat(file - 1, &found) == 0 ? (int64_t)found.st_size : pai_posix_error(errno);
+    return end >= 0 ? (int64_t)end : pai_posix_error(errno);
 }
 
 static int pai_posix_open_at(const pai_posix *posix, const char *name, int flags)
@@ -12464,8 +11961,10 @@ PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create)
     posix->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (posix->root < 0) result = pai_posix_error(errno);
     if (result == PAGENT_OK && create) {
-        if (mkdirat(posix->root, "inbox", 0777) != 0 && errno != EEXIST) result = pai_posix_error(errno);
-        if (result == PAGENT_OK) result = pai_posix_sync_dir(posix, "");
+        int made = mkdirat(posix->root, "inbox", 0777) == 0;
+        if (!made && errno != EEXIST) result = pai_posix_error(errno);
+        /* durable; where there is a lock, an earlier opening has come past here */
+        if (result == PAGENT_OK && (made || pai_posix_exists(posix, "lock") != 1)) result = pai_posix_sync_dir(posix, "");
     }
     if (result == PAGENT_OK) {
         posix->inbox = openat(posix->root, "inbox", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -12531,6 +12030,8 @@ PAGENT_API void pagent_posix_host(pagent_host *host)
     host->clock_ms = pai_posix_clock_ms;
 }
 
+#undef PAI_RENAMEAT2
+#undef PAI_OFD_SETLK
 #endif /* PAGENT_NO_POSIX */
 #endif /* PAGENT_NO_FILE */
 
@@ -12790,6 +12291,17 @@ PAGENT_API int pagent_view_entry(const pagent_view *view, uint32_t index, pagent
     if (!view->opened || index >= pai_entry_count(&view->state)) return PAGENT_E_NOT_FOUND;
     pai_entry(&view->state, index, entry);
     return PAGENT_OK;
+}
+
+PAGENT_API int pagent_check_anchor(pagent_engine *engine, const char *agent, uint64_t version, uint64_t link)
+{
+    pagent_view *view = NULL;
+    int result = version != 0 ? pagent_open_view(engine, agent, version, &view) : PAGENT_E_ARGUMENT;
+    if (result == PAGENT_E_NOT_FOUND) return PAGENT_E_LOST_TAIL;
+    if (result == PAGENT_PENDING) result = PAGENT_E_AGAIN;
+    if (result == PAGENT_OK && view->state.link != link) result = PAGENT_E_FOREIGN;
+    pagent_close_view(view);
+    return result;
 }
 
 PAGENT_API int pagent_next_agent(pagent_engine *engine, uint64_t *cursor, pagent_summary *summary)

@@ -764,7 +764,7 @@ static void build_history(place *p, uint32_t steps)
     open_place(p);
     posix_publish = p->files->dir.publish;
     p->files->dir.publish = count_publish;
-    p->files->dir.exists = is_newest;
+
     bench.no_sync = 1;
     create_agent(p, "a", "tiny");
     seen = published;

@@ -2,7 +2,8 @@
 
    A program is some TEST(name) { ... } functions and, last, TEST_MAIN(ROW(name), ...). A test that sweeps asks
    test_case(id), or test_sweep(id), before each case: the id (a cut point, a bit, a length ...) and the seed repeat
-   exactly that case: 
+   exactly that case:
+
        tests/store crash_append --seed 1 --cut 1234
 
    Options: a name (or the beginning of one), --list, --seed S, --cut N, --effort N (cases in hundredths of the usual

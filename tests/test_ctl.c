@@ -476,6 +476,46 @@ TEST(log)
     }
 }
 
+/* What a writer that lost the store still put behind the cut of its segment counts for nothing, and is shown so. */
+TEST(zombie_block)
+{
+    char path[160];
+    uint8_t *bytes, *longer;
+    size_t size, count, i, from = 0;
+    span spans[64];
+    pai_block header;
+    pai_crc crc;
+    owner o;
+    pai_crc_init(&crc);
+    if (!make_store("zombie", 0)) return;
+    newest_segment("zombie", path, &bytes, &size);
+    if (bytes == NULL) return;
+    count = find_blocks(bytes, size, spans, 64);
+    if (open_owner(&o, "zombie", 0)) CHECK_EQ(post(&o, "alpine", "note", "mine"), PAGENT_OK);
+    close_owner(&o);
+    for (i = 0; i < count; i++) { /* alpine's third and last block in this segment, made its fourth */
+        CHECK_EQ(pai_decode_header(&crc, bytes + spans[i].offset, spans[i].offset, &header), PAGENT_OK);
+        if (header.stream == pagent_stream_of("alpine") && header.version == 3) from = i;
+    }
+    CHECK(from != 0);
+    size = spans[count - 1].offset + spans[count - 1].size;
+    longer = (uint8_t *)need_memory(malloc(size + spans[from].size));
+    memcpy(longer, bytes, size);
+    memcpy(longer + size, bytes + spans[from].offset, spans[from].size);
+    CHECK_EQ(pai_decode_header(&crc, longer + size, spans[from].offset, &header), PAGENT_OK);
+    header.version = 4;
+    pai_encode_header(&crc, longer + size, &header, size);
+    save(path, longer, size + spans[from].size);
+    CHECK_EQ(ctl(path_of("zombie"), "log", "--json", NULL), 0);
+    CHECK_EQ(count_of("not in the agent's history"), 1);
+    CHECK(says("\"data\":\"mine\""));
+    CHECK_EQ(ctl(path_of("zombie"), "log", "alpine", "--json", NULL), 0);
+    CHECK_EQ(json_lines(), 4);
+    free(longer);
+    free(bytes);
+    remove_tree(path_of("zombie"));
+}
+
 TEST(verify)
 {
     char path[160], number[32];
@@ -967,20 +1007,10 @@ TEST(command_line)
     CHECK_EQ(output_text[0], 0);
 }
 
-static const test_row all_tests[] = {ROW(list),
-                                     ROW(show),
-                                     ROW(log),
-                                     ROW(verify),
-                                     ROW(verify_bits),
-                                     ROW(export_copy),
-                                     ROW(export_move),
-                                     ROW(there_and_back),
-                                     ROW(trimmed),
-                                     ROW(import_forged),
-                                     ROW(import_damaged),
-                                     ROW(command_line),
-                                     ROW(beside_an_owner),
-                                     ROW(inbox_is_left_alone)};
+static const test_row all_tests[] = {
+    ROW(list),          ROW(show),           ROW(log),          ROW(zombie_block),    ROW(verify),
+    ROW(verify_bits),   ROW(export_copy),    ROW(export_move),  ROW(there_and_back),  ROW(trimmed),
+    ROW(import_forged), ROW(import_damaged), ROW(command_line), ROW(beside_an_owner), ROW(inbox_is_left_alone)};
 
 int main(int argc, char **argv)
 {
