@@ -740,20 +740,11 @@ static void row_start(void)
 
 static int (*posix_publish)(void *ctx, int file, const char *name, int exclusive);
 static uint32_t published; /* segments */
-static char newest[PAGENT_NAME_MAX + 1];
 
 static int count_publish(void *ctx, int file, const char *name, int exclusive)
 {
     published++;
-    put(newest, sizeof newest, name);
     return posix_publish(ctx, file, name, exclusive);
-}
-
-/* Nobody else is there: the store need not ask the system before each of a million steps. */
-static int is_newest(void *ctx, const char *name)
-{
-    (void)ctx;
-    return strcmp(name, newest) == 0;
 }
 
 /* At least so many steps, and then more until the newest segment is nearly full: what opening reads is then the most that
@@ -764,7 +755,6 @@ static void build_history(place *p, uint32_t steps)
     open_place(p);
     posix_publish = p->files->dir.publish;
     p->files->dir.publish = count_publish;
-
     bench.no_sync = 1;
     create_agent(p, "a", "tiny");
     seen = published;
