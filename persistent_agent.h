@@ -1,10 +1,10 @@
-/* persistent_agent.h 0.1.0: an agent that cannot be killed. Single-file C99 library, no dependency. MIT licence, at the end.
+/* persistent_agent.h 0.1.0: an agent that cannot be killed. A C99 library in one file, no dependency, MIT licence.
 
-   An agent is a state machine that waits: for a model, a tool, a timer, a person, another agent, for seconds or for weeks.
-   Every step it takes is one atomic, checksummed, versioned block in an append-only journal. A process killed at any
-   instruction goes on from the last durable step, on any machine that can read the journal.
+   An agent is a state machine that waits: for a model, a tool, a timer, a person, another agent, for seconds or for
+   weeks. Every step it takes is one atomic, checksummed, versioned block in an append-only journal. A process killed at
+   any instruction goes on from the last durable step, on any machine that can read the journal.
 
-   Do this: in ONE source file  #define PERSISTENT_AGENT_IMPLEMENTATION  before the include, everywhere else just include.
+   Do this: in ONE source file #define PERSISTENT_AGENT_IMPLEMENTATION before the include; elsewhere just include.
 
    CONTENTS (search for the tag)
      [USE]      a whole program               [RESULTS]  every result and its sentence
@@ -19,18 +19,18 @@
     #include "persistent_agent.h"
     #include <stdio.h>
 
-    static int think(void *ctx, pagent_step *step, uint32_t tag) // a handler stages effects; nothing happens outside yet
+    static int think(void *ctx, pagent_step *step, uint32_t tag) // a handler only stages effects
     {
         (void)ctx, (void)tag;
         return pagent_begin_call(step, "model", "What shall we do?", 17, NULL);
     }
-    static int ask(void *ctx, pagent_step *step, uint32_t tag) // the event that led here is the model's answer
+    static int ask(void *ctx, pagent_step *step, uint32_t tag) // the event is the model's answer
     {
         const pagent_event *event = pagent_current_event(step);
         (void)ctx, (void)tag;
         return pagent_ask_approval(step, "plan", event->data.data, event->data.size, PAGENT_FOREVER, NULL);
     }
-    static int model(void *ctx, const pagent_call *call, pagent_answer *answer) // begins a call; here it answers at once
+    static int model(void *ctx, const pagent_call *call, pagent_answer *answer) // begins a call
     {
         (void)ctx, (void)call;
         answer->data.data = "Sleep well.";
@@ -55,7 +55,7 @@
         const pagent_machine *machines[] = {&planner};
         char text[PAGENT_TEXT_SIZE] = "";
         pagent_config config = {0};
-        pagent_receipt created, decided;
+        pagent_receipt created, said;
         pagent_engine *engine = NULL;
         pagent_files *files = NULL;
         pagent_view *view = NULL;
@@ -68,12 +68,14 @@
         pagent_posix_host(&config.host);
         config.host.call = model;
         if (pagent_open_posix(&dir, "hello-store", 1) < 0 ||
-            pagent_open_files(&files, &dir, &config.host, NULL, text) < 0) return fprintf(stderr, "%s\n", text), 1;
+            pagent_open_files(&files, &dir, &config.host, NULL, text) < 0) {
+            return fprintf(stderr, "%s\n", text), 1;
+        }
         config.store = pagent_files_store(files);
         if (pagent_open_engine(&engine, &config, text) < 0) return fprintf(stderr, "%s\n", text), 1;
 
-        (void)pagent_create(engine, "first", "planner", NULL, 0, &created); // refused when it exists: then it goes on
-        if (count > 1) (void)pagent_decide(engine, "first", NULL, words[1], PAGENT_APPROVE, NULL, 0, PAGENT_ANY, &decided);
+        (void)pagent_create(engine, "first", "planner", NULL, 0, &created); // refused when it exists: it goes on then
+        if (count > 1) (void)pagent_decide(engine, "first", NULL, words[1], PAGENT_APPROVE, NULL, 0, PAGENT_ANY, &said);
         while (pagent_poll(engine) == PAGENT_OK) {
         }
         if (pagent_open_view(engine, "first", 0, &view) == PAGENT_OK && pagent_view_info(view, &info) == PAGENT_OK) {
@@ -89,31 +91,34 @@
 
    [MODEL]  What is promised
    1. Nothing is acted on before it is durable. Calls start, receipts are given, signals leave after the store said OK.
-   2. One step, one block: consumed event, new state, context change, transcript, effects issued and settled, or nothing.
-   3. Handlers are never replayed to rebuild state. Opening reads the newest snapshot and what follows it, so there are no
-      determinism rules, and opening does not depend on the agent's age.
-   4. Bad bytes are never dropped in silence. A torn tail is handed to on_discard, then cut. Anything else stops with what,
-      which agent, which offset; looking (a read-only store) is still possible up to there.
+   2. One step, one block: consumed event, new state, context change, transcript, effects issued and settled, or
+      nothing.
+   3. Handlers are never replayed to rebuild state. Opening reads the newest snapshot and what follows it, so there are
+      no determinism rules, and opening does not depend on the agent's age.
+   4. Bad bytes are never dropped in silence. A torn tail is handed to on_discard, then cut. Anything else stops with
+      what, which agent, which offset; looking (a read-only store) is still possible up to there.
    5. An answer is applied once. Late, duplicate, foreign and superseded answers are refused by name.
-   6. A call's idempotency key is the same for all its attempts and restarts, and never used for another call, not even by
-      a restored backup: it begins with the nonce of the claim that issued it.
+   6. A call's idempotency key is the same for all its attempts and restarts, and never used for another call, not even
+      by a restored backup: it begins with the nonce of the claim that issued it.
    What is not
-   - Calls are at-least-once with a key. A call that was under way at a crash may have happened: choose its crash_policy.
-     Exactly-once needs the other side to know the key, or CRASH_ONCE and a decision of yours.
-   - The loss of the newest blocks together (an old copy of the directory) is undetectable from one journal alone. Keep an
-     anchor (version and link of pagent_info) elsewhere, and ask pagent_check_anchor; a claim's nonce keeps keys apart.
+   - Calls are at-least-once with a key. A call that was under way at a crash may have happened: choose its
+     crash_policy. Exactly-once needs the other side to know the key, or CRASH_ONCE and a decision of yours.
+   - The loss of the newest blocks together (an old copy of the directory) is undetectable from one journal alone. Keep
+     an anchor (version and link of pagent_info) elsewhere, and ask pagent_check_anchor; a claim's nonce keeps keys
+     apart.
    - Power-cut safety is the disk's: it holds where fsync is honest. A store declares what it survives (store.caps).
    - Checksums detect damage, not forgery. There is no encryption and no MAC yet.
    How a step goes: an event comes (start, signal, answer, decision, deadline). The first row that accepts it, from the
-   innermost state outwards, runs: exit handlers, action, enter handlers, then "always" rows. What they staged and changed
-   becomes one block. A state's effects end with it: what the state reached cannot handle (its waits, its timer rows) is
-   cancelled, except in a DEFER state. An event without a row is refused and journaled, or deferred to the mailbox.
-   After rollback and fork, calls, approvals and timers are cancelled; then "restored" is delivered (see [MACHINE]).
-   Threads: an engine and its store belong to one thread at a time. There are no globals: as many engines as you like.
+   innermost state outwards, runs: exit handlers, action, enter handlers, then "always" rows. What they staged and
+   changed becomes one block. A state's effects end with it: what the state reached cannot handle (its waits, its timer
+   rows) is cancelled, except in a DEFER state. An event without a row is refused and journaled, or deferred to the
+   mailbox. After rollback and fork, calls, approvals and timers are cancelled; then "restored" is delivered (see
+   [MACHINE]). Threads: an engine and its store belong to one thread at a time. There are no globals: as many engines as
+   you like.
 
    [CRASH]  killed, or power lost …           then reopening …
-     before the append                         finds the agent as before the event. A post was not acknowledged: its sender
-                                               posts again; an answer was not recorded: its call is in doubt
+     before the append                         finds the agent as before the event. A post was not acknowledged: send
+                                               it again; an answer was not recorded: its call is in doubt
      during the append                         finds a torn block: cuts it, then as above. A batch survives as a prefix
      after it, before the call began           cannot know that: the call is in doubt
      while the call is under way               call in doubt: REPEAT issues attempt + 1 with the same key; ONCE delivers
@@ -124,8 +129,9 @@
 
    [ERRORS]  see [RESULTS] for all. Sticky for the engine (close, reopen): E_STORAGE, and what a store's flush or list
    returns. Sticky for one agent in this engine: E_FENCED, E_CORRUPT, E_NEWER, E_TRIMMED. A retry helps: E_AGAIN,
-   E_NO_SPACE (when there is space: the engine keeps answers and deadlines and tries again by itself), E_MEMORY, E_LOCKED,
-   E_CONFLICT (look again first). A retry does not help: the others. pagent_error_text says what is wrong with the engine.
+   E_NO_SPACE (when there is space: the engine keeps answers and deadlines and tries again by itself), E_MEMORY,
+   E_LOCKED, E_CONFLICT (look again first). A retry does not help: the others. pagent_error_text says what is wrong with
+   the engine.
 
    [CONFIG]  PERSISTENT_AGENT_IMPLEMENTATION  in one source file
              PERSISTENT_AGENT_STATIC          everything static: in every file that includes it with the implementation
@@ -136,25 +142,26 @@
    Limits are run-time: pagent_limits. No macro changes a struct.
 
    [FORMAT]  Little-endian. A block is a 64-byte header and a payload padded with zeros to 64 bytes; one commit.
-      0  4 magic E5 A9 D1 B7     16  8 stream (agent)       48  4 payload bytes        57  1 flags: 1 snapshot, 2 whitened
-      4  4 CRC-32C of 8 … 63     24  8 version              52  4 CRC-32C of payload   58  2 versions since the snapshot
-           and file offset:8     32  8 epoch                     and padding           60  4 lines of 64 bytes before it
-      8  8 log (segment's id)    40  8 previous link        56  1 type                      not proved durable
-   link = CRC-32C of bytes 16 … 59, then the payload's. Bytes 16 … 59 and the payload are the canonical bytes, the same in
-   every store; 0 … 15 and 60 … 63 belong to the container, 0 outside files (their CRC then counts offset 0).
+      0  4 magic E5 A9 D1 B7     16  8 stream (agent)    48  4 payload bytes     57  1 flags: 1 snapshot, 2 whitened
+      4  4 CRC-32C of 8 … 63     24  8 version           52  4 CRC-32C of the    58  2 versions since the snapshot
+           and file offset:8     32  8 epoch                  padded payload     60  4 lines of 64 bytes before it that
+      8  8 log (segment's id)    40  8 previous link     56  1 type                    were not proved durable
+   link = CRC-32C of bytes 16 … 59, then the payload's. Bytes 16 … 59 and the payload are the canonical bytes, the same
+   in every store; 0 … 15 and 60 … 63 belong to the container, 0 outside files (their CRC then counts offset 0).
    Types: 1 LOG 2 CLAIM 3 CREATE 4 COMMIT 5 ROLLBACK 6 SNAPSHOT 7 MOVED 8 TOMBSTONE 9 INDEX 129 SEAL; bit 7: may be
    skipped by readers that do not know it. A payload that would hold a line of zeros is XORed with splitmix64 from
    stream ^ version, so that a line of zeros in a file always means: torn.
-   A payload is sections: tag:2 flags:2 size:4, bytes, zeros to 8. Flag 1: a reader that does not know the tag must refuse.
-   Each is drawn, byte by byte, beside the code that writes it (search PAI_TAG_). The first is SUMMARY.
-   Files: NAME.00000001, NAME.00000002 …; NAME is "log", or an agent's stream in hex. A segment begins with LOG (which names
-   the end of the one before) and INDEX; every opening that writes begins a new one. inbox/ holds messages and receipts. */
+   A payload is sections: tag:2 flags:2 size:4, bytes, zeros to 8. Flag 1: a reader that does not know the tag must
+   refuse. Each is drawn, byte by byte, beside the code that writes it (search PAI_TAG_). The first is SUMMARY.
+   Files: NAME.00000001, NAME.00000002 …; NAME is "log", or an agent's stream in hex. A segment begins with LOG (which
+   names the end of the one before) and INDEX; every opening that writes begins a new one. inbox/ holds messages and
+   receipts. */
 
 #ifndef PERSISTENT_AGENT_H
 #define PERSISTENT_AGENT_H
 
 /* The POSIX part needs more of the system's headers than plain C99 shows; this must come before the first of them. */
-#if defined(PERSISTENT_AGENT_IMPLEMENTATION) && !defined(PAGENT_NO_FILE) && !defined(PAGENT_NO_POSIX) && \
+#if defined(PERSISTENT_AGENT_IMPLEMENTATION) && !defined(PAGENT_NO_FILE) && !defined(PAGENT_NO_POSIX) &&               \
     !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
@@ -227,7 +234,7 @@ enum pagent_result {
 #define PAGENT_X(name, value, message) PAGENT_##name = value,
     PAGENT_RESULTS(PAGENT_X)
 #undef PAGENT_X
-        PAGENT_RESULT_LAST = -1999
+    PAGENT_RESULT_LAST = -1999
 };
 
 /* The English sentence of a result, and its name ("E_CONFLICT"). Never NULL; static. */
@@ -241,11 +248,11 @@ typedef struct pagent_bytes { /* borrowed: the function that takes or gives one 
     uint32_t size;
 } pagent_bytes;
 
-#define PAGENT_NAME_MAX 127u   /* bytes of an agent's name, without the final zero */
-#define PAGENT_KEY_SIZE 80u    /* bytes of an idempotency key's text, with the final zero */
-#define PAGENT_TEXT_SIZE 120u  /* bytes of an error's text, with the final zero */
-#define PAGENT_OLDEST UINT64_MAX /* a view at the oldest version that is kept */
-#define PAGENT_ANY 0u          /* expected_version: whatever it is */
+#define PAGENT_NAME_MAX 127u      /* bytes of an agent's name, without the final zero */
+#define PAGENT_KEY_SIZE 80u       /* bytes of an idempotency key's text, with the final zero */
+#define PAGENT_TEXT_SIZE 120u     /* bytes of an error's text, with the final zero */
+#define PAGENT_OLDEST UINT64_MAX  /* a view at the oldest version that is kept */
+#define PAGENT_ANY 0u             /* expected_version: whatever it is */
 #define PAGENT_FOREVER UINT64_MAX /* a due time that never comes */
 
 typedef struct pagent_engine pagent_engine; /* owns many agents over one store; single-threaded; no globals */
@@ -280,8 +287,8 @@ typedef struct pagent_call_id {
      "always"                                     not an event: taken at once after entering, if the guard lets it */
 
 /* Guard, action, enter or exit. `ctx` is the machine's, `tag` the row's. A guard returns > 0 for yes and 0 for no. The
-   others return 0, or an error below 0: then the step's changes are dropped, the event is consumed, and the agent goes on
-   to the nearest on_error state, or is PARKED. PAGENT_E_MEMORY is different: the step is undone and tried again.
+   others return 0, or an error below 0: then the step's changes are dropped, the event is consumed, and the agent goes
+   on to the nearest on_error state, or is PARKED. PAGENT_E_MEMORY is different: the step is undone and tried again.
    Handlers must do nothing outside: they change the context and stage effects. They are never run again for a step that
    was committed; one that was not committed may be run again. */
 typedef int (*pagent_handler)(void *ctx, pagent_step *step, uint32_t tag);
@@ -340,9 +347,9 @@ typedef struct pagent_machine {
     uint32_t size; /* sizeof(pagent_machine) */
     uint32_t version;
     const char *name;
-    void *ctx;              /* first argument of every handler */
-    uint32_t context_size;  /* bytes of a new agent's context, all zero */
-    const char *signals;    /* lists of names; NULL: none */
+    void *ctx;             /* first argument of every handler */
+    uint32_t context_size; /* bytes of a new agent's context, all zero */
+    const char *signals;   /* lists of names; NULL: none */
     const char *timers;
     const char *approvals;
     const pagent_call_spec *calls;
@@ -356,7 +363,8 @@ typedef struct pagent_machine {
 /* `calls`, `states` and `transitions` of a pagent_machine: a table and its count. */
 #define PAGENT_ROWS(table) (table), (uint32_t)(sizeof(table) / sizeof((table)[0]))
 
-/* Checks the tables as registering does. On PAGENT_E_MACHINE `text` says which row, and what to do. Allocates nothing. */
+/* Checks the tables as registering does. On PAGENT_E_MACHINE `text` says which row, and what to do. Allocates nothing.
+   */
 PAGENT_API int pagent_check_machine(const pagent_machine *machine, char text[PAGENT_TEXT_SIZE]);
 
 /* 64 bits over names and structure: twins in two languages have the same. Only for a machine that checks. */
@@ -369,7 +377,8 @@ PAGENT_API int pagent_write_mermaid(const pagent_machine *machine, int mark, pag
 PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_write write, void *ctx);
 
 /* ---- [STEP] ---------------------------------------------------------------------------------------------------
-   Inside a handler. Verbs only stage: they take effect when the step is durable, or never. Each copies what it is given. */
+   Inside a handler. Verbs only stage: they take effect when the step is durable, or never. Each copies what it is
+   given. */
 
 enum pagent_event_kind {
     PAGENT_EVENT_START = 1,
@@ -401,7 +410,7 @@ typedef struct pagent_event {
 PAGENT_API const pagent_event *pagent_current_event(const pagent_step *step);
 PAGENT_API const char *pagent_agent_name(const pagent_step *step);
 PAGENT_API uint64_t pagent_version(const pagent_step *step); /* of the block that this step will become */
-PAGENT_API uint64_t pagent_now_ms(const pagent_step *step);  /* the clock, read once per step, milliseconds since 1970 */
+PAGENT_API uint64_t pagent_now_ms(const pagent_step *step); /* the clock, read once per step, milliseconds since 1970 */
 
 /* The agent's own bytes, aligned to 8, to read and change in place. The pointer is valid until the handler returns or
    resizes; a resize keeps the front and zeroes what it adds. E_LIMIT over limits.context_size_max. */
@@ -430,7 +439,8 @@ PAGENT_API int pagent_ask_approval(pagent_step *step, const char *approval, cons
 PAGENT_API int pagent_set_timer(pagent_step *step, const char *timer, uint64_t due_ms);
 PAGENT_API int pagent_clear_timer(pagent_step *step, const char *timer);
 
-/* Posts a signal to another agent of the same store, at least once until that agent's block holds it, deduplicated there. */
+/* Posts a signal to another agent of the same store, at least once until that agent's block holds it, deduplicated
+   there. */
 PAGENT_API int pagent_send_signal(pagent_step *step, const char *agent, const char *signal, const void *data,
                                   uint32_t size);
 
@@ -447,11 +457,11 @@ PAGENT_API uint64_t pagent_digest(const void *data, uint32_t size);
    What the program lends to the engine. No callback may call into the same engine unless its comment says so. */
 
 typedef struct pagent_call {
-    pagent_call_id id;  /* for pagent_call_done */
-    const char *agent;  /* name of the agent */
-    const char *name;   /* which call, as the machine declares it */
+    pagent_call_id id;    /* for pagent_call_done */
+    const char *agent;    /* name of the agent */
+    const char *name;     /* which call, as the machine declares it */
     pagent_bytes request; /* valid until the callback returns */
-    const char *key;    /* idempotency key: the same for every attempt and restart of this call, never used for another */
+    const char *key; /* idempotency key: the same for every attempt and restart of this call, never used for another */
     uint64_t deadline_ms; /* of this attempt, absolute; PAGENT_FOREVER: none */
     uint32_t flags;       /* enum pagent_call_flags */
     uint32_t repeated;    /* not 0: an earlier attempt was under way when its engine died, and may have happened */
@@ -480,7 +490,7 @@ enum pagent_trace_kind {
     PAGENT_TRACE_LOAD,
     PAGENT_TRACE_UNLOAD,
     PAGENT_TRACE_CLAIM,
-    PAGENT_TRACE_ERROR,  /* code says what */
+    PAGENT_TRACE_ERROR, /* code says what */
     PAGENT_TRACE_PARKED,
     PAGENT_TRACE_SNAPSHOT
 };
@@ -510,8 +520,8 @@ typedef struct pagent_host {
     /* Milliseconds since 1970. May go back, jump or stand still. Required. */
     uint64_t (*clock_ms)(void *ctx);
     /* Begins a call and returns at once: PAGENT_PENDING (pagent_call_done follows), PAGENT_OK with *answer filled (data
-       valid until the next call into the engine), PAGENT_NOT_SENT (nothing happened; retried by policy), or an error < 0
-       (as FAILED with that code). Must not wait. May be NULL when no machine declares a call. */
+       valid until the next call into the engine), PAGENT_NOT_SENT (nothing happened; retried by policy), or an error <
+       0 (as FAILED with that code). Must not wait. May be NULL when no machine declares a call. */
     int (*call)(void *ctx, const pagent_call *call, pagent_answer *answer);
     /* The engine no longer wants this answer. Optional; may be ignored. */
     void (*call_cancel)(void *ctx, const pagent_call_id *id);
@@ -539,8 +549,8 @@ enum pagent_summary_flags {
     PAGENT_HAS_CALLS = 1,     /* calls under way: a new owner must look */
     PAGENT_HAS_APPROVALS = 2, /* a person is asked */
     PAGENT_HAS_TIMERS = 4,
-    PAGENT_HAS_WORK = 8,      /* mailbox events to handle, signals to deliver, held calls: a new owner must look */
-    PAGENT_HAS_RUNS = 16      /* refers to transcript blocks before its newest snapshot: these must not be trimmed */
+    PAGENT_HAS_WORK = 8, /* mailbox events to handle, signals to deliver, held calls: a new owner must look */
+    PAGENT_HAS_RUNS = 16 /* refers to transcript blocks before its newest snapshot: these must not be trimmed */
 };
 
 typedef struct pagent_summary { /* the first section of every block of an agent, and what list returns */
@@ -554,21 +564,23 @@ typedef struct pagent_summary { /* the first section of every block of an agent,
 } pagent_summary;
 
 typedef struct pagent_io { /* what a store callback answers */
-    uint32_t size;     /* read, collect: bytes put into the buffer. E_LIMIT: bytes that it must hold */
-    uint32_t count;    /* read: blocks; list: summaries; trim: segments removed */
-    uint64_t version;  /* append: CONFLICT: the head's version; read: the head's; trim: see there */
-    uint64_t next_due_ms; /* list: earliest due time after the ones returned */
-    uint64_t stream;      /* trim: write a new snapshot of this agent first, then ask again. collect: the message's hash */
-    uint64_t cursor;      /* list, collect: give it back to go on; 0: that was all */
+    uint32_t size;         /* read, collect: bytes put into the buffer. E_LIMIT: bytes that it must hold */
+    uint32_t count;        /* read: blocks; list: summaries; trim: segments removed */
+    uint64_t version;      /* append: CONFLICT: the head's version; read: the head's; trim: see there */
+    uint64_t next_due_ms;  /* list: earliest due time after the ones returned */
+    uint64_t stream; /* trim: write a new snapshot of this agent first, then ask again. collect: the message's hash */
+    uint64_t cursor; /* list, collect: give it back to go on; 0: that was all */
 } pagent_io;
 
-enum pagent_append_flags { PAGENT_APPEND_RESERVE = 1 /* may use the space kept for cancel and rollback */ };
+enum pagent_append_flags {
+    PAGENT_APPEND_RESERVE = 1 /* may use the space kept for cancel and rollback */
+};
 
 typedef struct pagent_append {
     pagent_op op;
     uint64_t stream;
-    uint64_t expected; /* the head's version; 0: there must be none */
-    uint64_t epoch;    /* the head's must not be above it */
+    uint64_t expected;     /* the head's version; 0: there must be none */
+    uint64_t epoch;        /* the head's must not be above it */
     const uint8_t *blocks; /* 1 or more whole blocks, versions consecutive, container fields as outside files */
     uint32_t size;
     uint32_t count;
@@ -645,28 +657,28 @@ typedef struct pagent_store {
 
 /* ---- [ENGINE] ------------------------------------------------------------------------------------------------- */
 
-typedef struct pagent_limits { /* 0 takes the default; exceeding one is an error that says which */
-    uint32_t size;                 /* sizeof(pagent_limits) */
-    uint32_t context_size_max;     /* 16 MiB */
-    uint32_t payload_size_max;     /* of one event, request, answer, entry: 16 MiB */
-    uint32_t block_size_max;       /* of one block: 64 MiB */
-    uint32_t effects_max;          /* outstanding per agent: 1,024 */
-    uint32_t mailbox_max;          /* unhandled events per agent: 1,024 */
-    uint32_t dedupe_count;         /* sender ids remembered per agent: 16 */
-    uint32_t loaded_max;           /* agents in memory before idle ones are dropped: 4,096 */
-    uint32_t requests_max;         /* submitted and not yet settled: 65,536 */
-    uint32_t always_max;           /* "always" transitions in one step: 64 */
-    uint32_t splices_max;          /* per context change, 1 … 16: 16 */
-    uint32_t snapshot_factor;      /* snapshot when the changes since the last exceed this many times its size: 4 */
-    uint32_t snapshot_floor;       /* … and this many bytes: 64 KiB */
-    uint32_t inbox_interval_ms;    /* 200 */
-    uint32_t idle_seal_ms;         /* 1,000 */
-    uint32_t retry_pause_ms;       /* after NO_SPACE, AGAIN, or no memory: 500 */
-    uint32_t full_snapshots;       /* not 0: snapshots hold the whole transcript, so that old segments can be trimmed */
+typedef struct pagent_limits {  /* 0 takes the default; exceeding one is an error that says which */
+    uint32_t size;              /* sizeof(pagent_limits) */
+    uint32_t context_size_max;  /* 16 MiB */
+    uint32_t payload_size_max;  /* of one event, request, answer, entry: 16 MiB */
+    uint32_t block_size_max;    /* of one block: 64 MiB */
+    uint32_t effects_max;       /* outstanding per agent: 1,024 */
+    uint32_t mailbox_max;       /* unhandled events per agent: 1,024 */
+    uint32_t dedupe_count;      /* sender ids remembered per agent: 16 */
+    uint32_t loaded_max;        /* agents in memory before idle ones are dropped: 4,096 */
+    uint32_t requests_max;      /* submitted and not yet settled: 65,536 */
+    uint32_t always_max;        /* "always" transitions in one step: 64 */
+    uint32_t splices_max;       /* per context change, 1 … 16: 16 */
+    uint32_t snapshot_factor;   /* snapshot when the changes since the last exceed this many times its size: 4 */
+    uint32_t snapshot_floor;    /* … and this many bytes: 64 KiB */
+    uint32_t inbox_interval_ms; /* 200 */
+    uint32_t idle_seal_ms;      /* 1,000 */
+    uint32_t retry_pause_ms;    /* after NO_SPACE, AGAIN, or no memory: 500 */
+    uint32_t full_snapshots;    /* not 0: snapshots hold the whole transcript, so that old segments can be trimmed */
 } pagent_limits;
 
 typedef struct pagent_config {
-    uint32_t size; /* sizeof(pagent_config) */
+    uint32_t size;         /* sizeof(pagent_config) */
     uint32_t hold_effects; /* not 0: commit steps but start no call: the next engine starts them */
     pagent_host host;
     pagent_store store;
@@ -704,7 +716,8 @@ PAGENT_API int pagent_run(pagent_engine *engine, pagent_wait wait, void *ctx);
    superseded attempt). OK does not mean durable yet; a crash before that is a call in doubt. */
 PAGENT_API int pagent_call_done(pagent_engine *engine, const pagent_call_id *id, const pagent_answer *answer);
 
-/* The completion of a store callback that returned PENDING. E_STALE: unknown, late or duplicate op: nothing happened. */
+/* The completion of a store callback that returned PENDING. E_STALE: unknown, late or duplicate op: nothing happened.
+   */
 PAGENT_API int pagent_store_done(pagent_engine *engine, pagent_op op, int result, const pagent_io *io);
 
 /* What is wrong with the store, or with the agents: a sentence, "" when nothing is. */
@@ -712,7 +725,8 @@ PAGENT_API const char *pagent_error_text(const pagent_engine *engine);
 
 /* ---- [REQUESTS] -----------------------------------------------------------------------------------------------
    Everything that anybody outside asks of an agent is one request. It goes in by pagent_submit from the owner's own
-   process, or as a message through the store's inbox (pagent_send_message) from anywhere else; the outcome is one receipt. */
+   process, or as a message through the store's inbox (pagent_send_message) from anywhere else; the outcome is one
+   receipt. */
 
 enum pagent_verb {
     PAGENT_CREATE = 1, /* event = machine's name; data = payload of the "start" event */
@@ -726,13 +740,17 @@ enum pagent_verb {
     PAGENT_MOVE_IN     /* after an import: MOVED becomes what it was before */
 };
 
-enum pagent_decision { PAGENT_APPROVE = 1, PAGENT_REJECT, PAGENT_EDIT };
+enum pagent_decision {
+    PAGENT_APPROVE = 1,
+    PAGENT_REJECT,
+    PAGENT_EDIT
+};
 
 typedef struct pagent_request {
-    uint32_t size;         /* sizeof(pagent_request) */
-    uint32_t verb;         /* enum pagent_verb */
-    const char *agent;     /* its name */
-    const char *id;        /* sender's id, up to 127 bytes: the same id is applied once. NULL: none */
+    uint32_t size;             /* sizeof(pagent_request) */
+    uint32_t verb;             /* enum pagent_verb */
+    const char *agent;         /* its name */
+    const char *id;            /* sender's id, up to 127 bytes: the same id is applied once. NULL: none */
     uint64_t expected_version; /* or PAGENT_ANY; E_CONFLICT when the agent has changed since */
     const char *event;
     const char *target;
@@ -746,9 +764,9 @@ typedef struct pagent_request {
 } pagent_request;
 
 typedef struct pagent_receipt {
-    int32_t result;   /* PENDING until settled. OK, DUPLICATE, DEFERRED, or an error that says why it was refused */
+    int32_t result; /* PENDING until settled. OK, DUPLICATE, DEFERRED, or an error that says why it was refused */
     uint32_t verb;
-    uint64_t version; /* OK, DUPLICATE: of the block that holds it, durable. E_CONFLICT: the current one */
+    uint64_t version;            /* OK, DUPLICATE: of the block that holds it, durable. E_CONFLICT: the current one */
     char text[PAGENT_TEXT_SIZE]; /* the reason of a refusal, as a sentence */
 } pagent_receipt;
 
@@ -761,9 +779,9 @@ PAGENT_API int pagent_create(pagent_engine *engine, const char *agent, const cha
                              uint32_t size, pagent_receipt *receipt);
 PAGENT_API int pagent_post(pagent_engine *engine, const char *agent, const char *signal, const char *id,
                            const void *data, uint32_t size, pagent_receipt *receipt);
-PAGENT_API int pagent_decide(pagent_engine *engine, const char *agent, const pagent_effect_id *approval, const char *who,
-                             uint32_t decision, const void *data, uint32_t size, uint64_t expected_version,
-                             pagent_receipt *receipt);
+PAGENT_API int pagent_decide(pagent_engine *engine, const char *agent, const pagent_effect_id *approval,
+                             const char *who, uint32_t decision, const void *data, uint32_t size,
+                             uint64_t expected_version, pagent_receipt *receipt);
 PAGENT_API int pagent_cancel(pagent_engine *engine, const char *agent, uint64_t expected_version,
                              pagent_receipt *receipt);
 PAGENT_API int pagent_rollback(pagent_engine *engine, const char *agent, uint64_t version, uint32_t force,
@@ -771,8 +789,8 @@ PAGENT_API int pagent_rollback(pagent_engine *engine, const char *agent, uint64_
 PAGENT_API int pagent_fork(pagent_engine *engine, const char *agent, uint64_t version, const char *new_agent,
                            pagent_receipt *receipt);
 
-/* A request as bytes, for an inbox. Encode returns the size, or an error (E_LIMIT: `capacity` is too small; NULL buffer:
-   just the size). Decode points into the bytes. A receipt is encoded the same way. */
+/* A request as bytes, for an inbox. Encode returns the size, or an error (E_LIMIT: `capacity` is too small; NULL
+   buffer: just the size). Decode points into the bytes. A receipt is encoded the same way. */
 PAGENT_API int pagent_encode_request(const pagent_request *request, uint8_t *buffer, uint32_t capacity);
 PAGENT_API int pagent_decode_request(const uint8_t *bytes, uint32_t size, pagent_request *request);
 PAGENT_API int pagent_encode_receipt(const pagent_receipt *receipt, uint8_t *buffer, uint32_t capacity);
@@ -791,12 +809,12 @@ typedef struct pagent_info {
     uint64_t version;         /* of the state shown */
     uint64_t changed_version; /* of the last state-changing block: what expected_version is compared with */
     uint64_t epoch;
-    uint64_t link;            /* of that block: with version, an anchor to keep elsewhere */
+    uint64_t link; /* of that block: with version, an anchor to keep elsewhere */
     uint64_t machine_hash;
     uint64_t due_ms;
-    uint64_t time_ms;         /* of the last step */
+    uint64_t time_ms; /* of the last step */
     uint64_t created_ms;
-    const char *machine;      /* valid while the view is, as the others */
+    const char *machine; /* valid while the view is, as the others */
     const char *state;
     const char *parent_agent; /* forked from, "" if not */
     uint64_t parent_version;
@@ -811,7 +829,12 @@ typedef struct pagent_info {
     uint32_t mailbox_count;
 } pagent_info;
 
-enum pagent_effect_kind { PAGENT_EFFECT_CALL = 1, PAGENT_EFFECT_APPROVAL, PAGENT_EFFECT_TIMER, PAGENT_EFFECT_SIGNAL };
+enum pagent_effect_kind {
+    PAGENT_EFFECT_CALL = 1,
+    PAGENT_EFFECT_APPROVAL,
+    PAGENT_EFFECT_TIMER,
+    PAGENT_EFFECT_SIGNAL
+};
 
 enum pagent_effect_phase {
     PAGENT_PHASE_OPEN = 1, /* under way, asked, armed, being delivered */
@@ -821,8 +844,8 @@ enum pagent_effect_phase {
 
 typedef struct pagent_effect { /* one that is outstanding */
     pagent_effect_id id;
-    uint32_t kind;  /* enum pagent_effect_kind */
-    uint32_t phase; /* enum pagent_effect_phase */
+    uint32_t kind;    /* enum pagent_effect_kind */
+    uint32_t phase;   /* enum pagent_effect_phase */
     const char *name; /* SIGNAL: the signal; its addressee is `target` */
     const char *target;
     uint32_t attempt;
@@ -839,8 +862,8 @@ typedef struct pagent_block_info {
     uint64_t epoch;
     uint64_t link;
     uint64_t time_ms;
-    const char *type;  /* "create", "commit", "claim", "snapshot", "rollback", "moved" … */
-    const char *event; /* "start", "summarise.result", … ; "" where there is none */
+    const char *type;    /* "create", "commit", "claim", "snapshot", "rollback", "moved" … */
+    const char *event;   /* "start", "summarise.result", … ; "" where there is none */
     const char *outcome; /* "taken", "refused", "deferred", "error", … */
     const char *from;
     const char *to;
@@ -866,8 +889,8 @@ PAGENT_API int pagent_view_raw(const pagent_view *view, pagent_bytes *block);   
 PAGENT_API int pagent_view_effect(const pagent_view *view, uint32_t index, pagent_effect *effect);
 PAGENT_API int pagent_view_entry(const pagent_view *view, uint32_t index, pagent_entry *entry);
 
-/* All agents of the store, in no order. *cursor starts at 0. OK: *summary is one; END. Only over a store that answers at
-   once; E_ARGUMENT otherwise. */
+/* All agents of the store, in no order. *cursor starts at 0. OK: *summary is one; END. Only over a store that answers
+   at once; E_ARGUMENT otherwise. */
 PAGENT_API int pagent_next_agent(pagent_engine *engine, uint64_t *cursor, pagent_summary *summary);
 
 /* Whether the journal still holds what an anchor names: version and link of a pagent_info that was kept elsewhere. OK;
@@ -878,10 +901,11 @@ PAGENT_API int pagent_check_anchor(pagent_engine *engine, const char *agent, uin
 /* The stream of a name: what stores, traces and call ids know an agent by. */
 PAGENT_API uint64_t pagent_stream_of(const char *agent);
 
-/* Brings the blocks of one agent, oldest first, from another store. The first must carry a snapshot. `as` NULL: the same
-   canonical bytes under the same name; the agent must have been moved out (E_REFUSED otherwise), and MOVE_IN lets it go on
-   here. `as` a new name: a fork of its newest state, moved or not. E_EXISTS; E_CORRUPT at a broken chain. Synchronous
-   stores only. */
+/* Brings the blocks of one agent, oldest first, from another store. The first must carry a snapshot. `as` NULL: the
+   same
+   canonical bytes under the same name; the agent must have been moved out (E_REFUSED otherwise), and MOVE_IN lets it go
+   on here. `as` a new name: a fork of its newest state, moved or not. E_EXISTS; E_CORRUPT at a broken chain.
+   Synchronous stores only. */
 PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks, size_t size, const char *as);
 
 /* ---- [STORES] ------------------------------------------------------------------------------------------------- */
@@ -920,31 +944,34 @@ typedef struct pagent_dev {
     int64_t (*file_size)(void *ctx, int file);
 } pagent_dev;
 
-enum pagent_open_flags { PAGENT_OPEN_WRITE = 1 };
+enum pagent_open_flags {
+    PAGENT_OPEN_WRITE = 1
+};
 
 typedef struct pagent_dir {
     uint32_t size; /* sizeof(pagent_dir) */
     void *ctx;
     pagent_dev dev;
-    int (*open)(void *ctx, const char *name, uint32_t flags);   /* an existing file: a handle */
-    int (*create_temp)(void *ctx, const char *name);            /* a new empty file under a temporary name: a handle */
+    int (*open)(void *ctx, const char *name, uint32_t flags); /* an existing file: a handle */
+    int (*create_temp)(void *ctx, const char *name);          /* a new empty file under a temporary name: a handle */
     int (*publish)(void *ctx, int file, const char *name, int exclusive); /* rename that file to `name`; exclusive:
-                                                                   E_EXISTS if there is one, atomically. Keeps it open */
+                                                                   E_EXISTS if there is one, atomically. Keeps it
+                                                                   open */
     int (*close)(void *ctx, int file);
-    int (*remove)(void *ctx, const char *name);                 /* E_NOT_FOUND is not an error to the caller */
-    int (*exists)(void *ctx, const char *name);                 /* 1, 0, or an error */
+    int (*remove)(void *ctx, const char *name); /* E_NOT_FOUND is not an error to the caller */
+    int (*exists)(void *ctx, const char *name); /* 1, 0, or an error */
     /* Name number `index` of folder "" or "inbox", in any order that is stable while nothing changes; END. */
     int (*list)(void *ctx, const char *folder, uint32_t index, char name[PAGENT_NAME_MAX + 1]);
-    int (*sync_dir)(void *ctx, const char *folder);             /* creations, renames and removals are durable */
-    int (*lock)(void *ctx);                                     /* OK, or E_LOCKED. Freed when the process dies */
+    int (*sync_dir)(void *ctx, const char *folder); /* creations, renames and removals are durable */
+    int (*lock)(void *ctx);                         /* OK, or E_LOCKED. Freed when the process dies */
     int (*unlock)(void *ctx);
 } pagent_dir;
 
 /* How a journal was found when it was opened or verified. */
 enum pagent_damage {
     PAGENT_CLEAN = 0,
-    PAGENT_DIRTY = 1,        /* stray bits in the zeroed space after the end: scrubbed */
-    PAGENT_TORN = 2,         /* a block that was being written: cut off after on_discard has seen it */
+    PAGENT_DIRTY = 1,         /* stray bits in the zeroed space after the end: scrubbed */
+    PAGENT_TORN = 2,          /* a block that was being written: cut off after on_discard has seen it */
     PAGENT_DAMAGE_MIDDLE = 3, /* damage before the end: nothing is written */
     PAGENT_DAMAGE_CHAIN = 4,
     PAGENT_DAMAGE_FOREIGN = 5,
@@ -954,25 +981,25 @@ enum pagent_damage {
 };
 
 typedef struct pagent_damage_report {
-    uint32_t damage;   /* enum pagent_damage */
-    int32_t result;    /* the error it leads to, or OK */
-    const char *file;  /* valid during the callback */
-    uint64_t offset;   /* bytes from the start of that file */
-    uint64_t size;     /* bytes concerned */
-    uint64_t stream;   /* agent, where known; 0: the log */
-    uint64_t version;  /* of the block expected there, where known */
+    uint32_t damage;    /* enum pagent_damage */
+    int32_t result;     /* the error it leads to, or OK */
+    const char *file;   /* valid during the callback */
+    uint64_t offset;    /* bytes from the start of that file */
+    uint64_t size;      /* bytes concerned */
+    uint64_t stream;    /* agent, where known; 0: the log */
+    uint64_t version;   /* of the block expected there, where known */
     pagent_bytes bytes; /* TORN: what is cut off */
     int32_t repair_bit; /* SUSPECT: flipping this bit of the block makes it valid; -1: no single bit does */
     char text[PAGENT_TEXT_SIZE];
 } pagent_damage_report;
 
 typedef struct pagent_file_options {
-    uint32_t size; /* sizeof(pagent_file_options) */
-    uint32_t log_per_agent;     /* 0: one shared log, group commit over all agents; 1: one log for each agent */
-    uint32_t read_only;         /* takes no lock, repairs nothing; a live log's first invalid block is its end */
-    uint32_t truncate_suspect;  /* a SUSPECT tail is cut off like a torn one: the caller has decided */
-    uint32_t segment_size;      /* a new segment after so many bytes; 0: 64 MiB shared, 1 MiB for an agent */
-    uint32_t preallocate_max;   /* 0: 16 MiB shared, 1 MiB for an agent */
+    uint32_t size;             /* sizeof(pagent_file_options) */
+    uint32_t log_per_agent;    /* 0: one shared log, group commit over all agents; 1: one log for each agent */
+    uint32_t read_only;        /* takes no lock, repairs nothing; a live log's first invalid block is its end */
+    uint32_t truncate_suspect; /* a SUSPECT tail is cut off like a torn one: the caller has decided */
+    uint32_t segment_size;     /* a new segment after so many bytes; 0: 64 MiB shared, 1 MiB for an agent */
+    uint32_t preallocate_max;  /* 0: 16 MiB shared, 1 MiB for an agent */
     /* Told of everything that is not clean, before anything is changed. Optional. */
     void (*on_discard)(void *ctx, const pagent_damage_report *report);
     void *ctx;
@@ -985,7 +1012,8 @@ PAGENT_API int pagent_open_files(pagent_files **files, const pagent_dir *dir, co
 PAGENT_API pagent_store pagent_files_store(pagent_files *files);
 PAGENT_API int pagent_close_files(pagent_files *files); /* seals, syncs, unlocks; reports an error of these */
 
-/* Reads every segment to its end, changes nothing; `report` is called for each finding, also when clean segments follow.
+/* Reads every segment to its end, changes nothing; `report` is called for each finding, also when clean segments
+   follow.
    Returns the worst: OK, or E_CORRUPT, E_SUSPECT …; *torn counts tails that opening would repair. */
 PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *host,
                                    void (*report)(void *ctx, const pagent_damage_report *report), void *ctx,
@@ -1015,12 +1043,13 @@ PAGENT_API void pagent_posix_host(pagent_host *host); /* fills size, allocate, r
    [BYTES]  copying, comparing, little-endian numbers, checksums, hashes, growable buffers
    Owns nothing. Nothing here fails but the allocator behind a buffer. */
 
-#ifndef PAGENT_ASSERT /* a caller's mistake or ours; never bad bytes. Define it to your assert; the checks stay either way */
+#ifndef PAGENT_ASSERT /* a caller's mistake or ours; never bad bytes. Define it to your assert; the checks stay either
+                         way */
 #define PAGENT_ASSERT(condition) ((void)0)
 #endif
 
-/* Hosted compilers turn these into calls of memcpy and its kin; a freestanding one gets loops, so that the core needs no
-   libc even where the compiler would call it for a struct. */
+/* Hosted compilers turn these into calls of memcpy and its kin; a freestanding one gets loops, so that the core needs
+   no libc even where the compiler would call it for a struct. */
 #if defined(__GNUC__) && (__STDC_HOSTED__ || defined(__wasm_bulk_memory__))
 #define PAI_BUILTIN_MEMORY 1
 #else
@@ -1195,8 +1224,8 @@ static uint64_t pai_hash_text(const char *text)
     return hash != 0 ? hash : 1;
 }
 
-/* CRC-32C (Castagnoli, reflected 0x82F63B78). The tables are built at run time: 8 KiB of constants would not compress in
-   a .wasm, and a processor with the instruction never looks at them. */
+/* CRC-32C (Castagnoli, reflected 0x82F63B78). The tables are built at run time: 8 KiB of constants would not compress
+   in a .wasm, and a processor with the instruction never looks at them. */
 #if defined(__GNUC__) && defined(__x86_64__) && __STDC_HOSTED__ && !defined(PAGENT_PORTABLE_CRC)
 #define PAI_CRC_X86 1
 #elif defined(__ARM_FEATURE_CRC32) && defined(__aarch64__) && !defined(PAGENT_PORTABLE_CRC)
@@ -1339,7 +1368,7 @@ enum {
     PAI_PAYLOAD_MAX = 1 << 28,
     PAI_BASED_MAX = 65535
 };
-static const uint32_t pai_magic = UINT32_C(0xB7D1A9E5);            /* bytes E5 A9 D1 B7 */
+static const uint32_t pai_magic = UINT32_C(0xB7D1A9E5);          /* bytes E5 A9 D1 B7 */
 static const uint64_t pai_version_max = (UINT64_C(1) << 53) - 1; /* JavaScript backends hold versions as doubles */
 
 enum pai_type { /* bit 7: older readers may skip the block; clear: they must refuse */
@@ -1512,7 +1541,10 @@ enum pai_tag {
     PAI_TAG_CRITICAL = 1 /* flag */
 };
 
-enum { PAI_SECTION = 8, PAI_SUMMARY_SIZE = 24 };
+enum {
+    PAI_SECTION = 8,
+    PAI_SUMMARY_SIZE = 24
+};
 
 typedef struct pai_section {
     uint32_t tag;
@@ -1579,9 +1611,11 @@ static int pai_block_summary(const uint8_t *block, const pai_block *header, page
 }
 #endif
 
-/* Finishes a block whose payload (unpadded) stands behind 64 free bytes: pads, whitens if a line is all zero, checksums.
-   `*payload_size` grows when a PAD section had to be put in, because whitening itself made a zero line. The buffer holds
-   64 + pai_padded(*payload_size + 4 * 16) bytes at least. Fields of `header` that this sets: payload_size, payload_crc, flags. */
+/* Finishes a block whose payload (unpadded) stands behind 64 free bytes: pads, whitens if a line is all zero,
+   checksums.
+   `*payload_size` grows when a PAD section had to be put in, because whitening itself made a zero line. The buffer
+   holds 64 + pai_padded(*payload_size + 4 * 16) bytes at least. Fields of `header` that this sets: payload_size,
+   payload_crc, flags. */
 static void pai_finish_block(const pai_crc *crc, uint8_t *block, pai_block *header, uint32_t *payload_size)
 {
     uint8_t *payload = block + PAI_HEADER;
@@ -1612,15 +1646,27 @@ static void pai_finish_block(const pai_crc *crc, uint8_t *block, pai_block *head
    [STATE]  an agent in memory, and its sections as bytes
    Owns names, context, transcript, outstanding effects, mailbox and receipts of one agent. Invariant: the state is what
    applying its blocks gives, nothing else: a live step changes it by applying the block that the step became, with the
-   same function that recovery uses. May fail: E_MEMORY, E_CORRUPT, E_LIMIT; then the state must be dropped and reloaded. */
+   same function that recovery uses. May fail: E_MEMORY, E_CORRUPT, E_LIMIT; then the state must be dropped and
+   reloaded. */
 
-enum { PAI_NONE = 0xFFFF }; /* no state, no name */
+enum {
+    PAI_NONE = 0xFFFF
+}; /* no state, no name */
 
-enum pai_name_table { PAI_STATES, PAI_SIGNALS, PAI_CALLS, PAI_APPROVALS, PAI_TIMERS, PAI_TABLES };
+enum pai_name_table {
+    PAI_STATES,
+    PAI_SIGNALS,
+    PAI_CALLS,
+    PAI_APPROVALS,
+    PAI_TIMERS,
+    PAI_TABLES
+};
 
 /* A machine's names, as the journal carries them:
    hash:8  version:4  counts:2×5  (zero):2  machine\0  states\0…  signals\0…  calls\0…  approvals\0…  timers\0…  */
-enum { PAI_NAMES_FRONT = 24 };
+enum {
+    PAI_NAMES_FRONT = 24
+};
 
 typedef struct pai_names {
     uint8_t *bytes; /* the section's */
@@ -1711,13 +1757,24 @@ enum pai_released {
     PAI_ANSWERED, /* … which is queued */
     PAI_AWAITED   /* CRASH_WAIT: begun by some engine; the answer may come in weeks, and to any */
 };
-enum pai_effect_flags { PAI_EFFECT_IRREVERSIBLE = 1, PAI_EFFECT_REPEATED = 2 };
+enum pai_effect_flags {
+    PAI_EFFECT_IRREVERSIBLE = 1,
+    PAI_EFFECT_REPEATED = 2
+};
 
 /*  EFFECT         version:8 index:4 kind:1 phase:1 name:2 attempt:4 flags:4 due:8 deadline:8 nonce:16 data…
                    (a signal's data: addressee\0 payload)
     EFFECT_CHANGE  version:8 index:4 what:1 flags:1 (zero):2 attempt:4 (zero):4 due:8  */
-enum { PAI_EFFECT_FRONT = 56, PAI_CHANGE_SIZE = 32 };
-enum pai_change { PAI_CHANGE_SETTLED = 1, PAI_CHANGE_PAUSED = 2, PAI_CHANGE_OPEN = 3, PAI_CHANGE_CANCELLED = 4 };
+enum {
+    PAI_EFFECT_FRONT = 56,
+    PAI_CHANGE_SIZE = 32
+};
+enum pai_change {
+    PAI_CHANGE_SETTLED = 1,
+    PAI_CHANGE_PAUSED = 2,
+    PAI_CHANGE_OPEN = 3,
+    PAI_CHANGE_CANCELLED = 4
+};
 enum pai_change_flags {
     PAI_CHANGE_CROSSED = 1,  /* an irreversible call has succeeded */
     PAI_CHANGE_REPEATED = 2, /* an earlier attempt may have happened */
@@ -1738,9 +1795,13 @@ typedef struct pai_mail { /* an event that waits in the mailbox; its bytes follo
     uint8_t tried; /* no row here: wait until the state changes */
 } pai_mail;
 
-/*  MAIL       version:8 index:4 kind:1 flags:1 name:2 effect version:8 effect index:4 attempt:4 code:4 who size:4 who data
+/*  MAIL       version:8 index:4 kind:1 flags:1 name:2 effect version:8 effect index:4 attempt:4 code:4 who size:4 who
+   data
     MAIL_DONE  version:8 index:4 (zero):4  */
-enum { PAI_MAIL_FRONT = 40, PAI_MAIL_TRIED = 1 };
+enum {
+    PAI_MAIL_FRONT = 40,
+    PAI_MAIL_TRIED = 1
+};
 
 static uint8_t *pai_mail_bytes(const pai_mail *mail)
 {
@@ -1765,7 +1826,7 @@ typedef struct pai_state {
     const pai_heap *heap;
     const pai_names *names; /* the registered machine's when the hash is the same, else own_names */
     pai_names *own_names;
-    char *name;   /* one allocation: name\0 parent\0 */
+    char *name; /* one allocation: name\0 parent\0 */
     uint32_t name_size;
     uint32_t parent_at;
     uint64_t stream;
@@ -1794,7 +1855,7 @@ typedef struct pai_state {
     uint8_t moved_status; /* what it was before MOVED */
     uint16_t crossed_name;
     int32_t error;
-    char *error_text; /* allocated, PAGENT_TEXT_SIZE */
+    char *error_text;          /* allocated, PAGENT_TEXT_SIZE */
     uint64_t snapshot_version; /* newest block that carries a snapshot … */
     uint32_t snapshot_size;    /* … its size, … */
     uint32_t snapshot_entries; /* … the entries that it knew, … */
@@ -2033,8 +2094,8 @@ static int pai_apply_effect(pai_state *state, const pai_section *section)
         return PAGENT_E_CORRUPT;
     }
     if (effect.kind == PAGENT_EFFECT_TIMER) pai_replace_timer(state, effect.name);
-    if (pai_grow(state->heap, (void **)&state->effects, state->effect_count, &state->effect_capacity,
-                 sizeof effect) != PAGENT_OK) {
+    if (pai_grow(state->heap, (void **)&state->effects, state->effect_count, &state->effect_capacity, sizeof effect) !=
+        PAGENT_OK) {
         return PAGENT_E_MEMORY;
     }
     if (effect.data_size != 0) {
@@ -2141,7 +2202,8 @@ static int pai_set_context(pai_state *state, const uint8_t *data, uint32_t size)
     return pai_append_bytes(state->heap, &state->context, data, size);
 }
 
-/*  DELTA  crc of what is replaced:4 count:2 (zero):2  then count × { offset:4 delete:4 insert:4 }  then the inserted bytes
+/*  DELTA  crc of what is replaced:4 count:2 (zero):2  then count × { offset:4 delete:4 insert:4 }  then the inserted
+   bytes
     Offsets are into the context as it is when the splice's turn comes; ascending. */
 static int pai_apply_delta(pai_state *state, const pai_crc *crc, const pai_section *section)
 {
@@ -2221,10 +2283,10 @@ static int pai_apply_summary(pai_state *state, const pai_section *section)
 
 typedef struct pai_apply { /* how to apply a block */
     const pai_crc *crc;
-    uint32_t window;      /* dedupe window */
-    uint32_t live;        /* the handler has changed the context already */
-    uint32_t only_runs;   /* a SNAPSHOT met in sequence: the state is there, only the bookkeeping changes */
-    pai_buffer *scratch;  /* for a whitened payload */
+    uint32_t window;     /* dedupe window */
+    uint32_t live;       /* the handler has changed the context already */
+    uint32_t only_runs;  /* a SNAPSHOT met in sequence: the state is there, only the bookkeeping changes */
+    pai_buffer *scratch; /* for a whitened payload */
 } pai_apply;
 
 static int pai_apply_section(pai_state *state, const pai_section *section, const pai_apply *how)
@@ -2312,7 +2374,8 @@ static void pai_apply_header(pai_state *state, const pai_block *header, uint64_t
     }
 }
 
-/* A whole checked block, as recovery meets it. A SNAPSHOT in sequence (only_runs) changes nothing but the bookkeeping. */
+/* A whole checked block, as recovery meets it. A SNAPSHOT in sequence (only_runs) changes nothing but the bookkeeping.
+   */
 static int pai_apply_block(pai_state *state, const uint8_t *block, const pai_block *header, uint64_t link,
                            const pai_apply *how)
 {
@@ -2329,8 +2392,8 @@ static int pai_apply_block(pai_state *state, const uint8_t *block, const pai_blo
 
 /* ---- the state into sections ---- */
 
-/* A new section of `size` bytes behind the block in `out`, zeroed with its padding. NULL: no memory. The pointer holds until
-   the next section. */
+/* A new section of `size` bytes behind the block in `out`, zeroed with its padding. NULL: no memory. The pointer holds
+   until the next section. */
 static uint8_t *pai_add_section(const pai_heap *heap, pai_buffer *out, uint32_t tag, uint32_t size)
 {
     uint32_t padded = (size + 7u) & ~7u;
@@ -2503,7 +2566,9 @@ static int pai_add_run(const pai_heap *heap, pai_buffer *out, const pai_run *run
 static int pai_add_delta(const pai_heap *heap, pai_buffer *out, const pai_crc *crc, const pai_buffer *before,
                          const pai_buffer *after, uint32_t splices_max)
 {
-    struct { size_t offset, gone, come; } splice[16];
+    struct {
+        size_t offset, gone, come;
+    } splice[16];
     size_t common = before->size < after->size ? before->size : after->size, at = 0, bytes = 0;
     uint32_t count = 0, i, check = 0;
     uint8_t *to;
@@ -2518,8 +2583,7 @@ static int pai_add_delta(const pai_heap *heap, pai_buffer *out, const pai_crc *c
         do {
             at += line;
             line = common - at < PAI_LINE ? common - at : (size_t)PAI_LINE;
-        } while (at < common &&
-                 (count + 1 == splices_max || !pai_equal(before->data + at, after->data + at, line)));
+        } while (at < common && (count + 1 == splices_max || !pai_equal(before->data + at, after->data + at, line)));
         end = at;
         while (before->data[end - 1] == after->data[end - 1]) end--;
         splice[count].offset = first;
@@ -2613,7 +2677,8 @@ static int pai_add_transcript(const pai_heap *heap, pai_buffer *out, const pai_s
         if (!inline_all && run < state->run_count && state->runs[run].first_index == at) {
             next = state->runs[run++];
             if (use_last && run == state->run_count && next.first_index + next.count == last.first_index &&
-                next.last_version + 1 == state->snapshot_version) { /* the snapshot between them is skipped by readers */
+                next.last_version + 1 ==
+                    state->snapshot_version) { /* the snapshot between them is skipped by readers */
                 next.last_version = last.last_version;
                 next.count += last.count;
             }
@@ -2632,7 +2697,7 @@ static int pai_add_transcript(const pai_heap *heap, pai_buffer *out, const pai_s
 }
 
 enum pai_full_flags {
-    PAI_FULL_INLINE = 1,  /* the whole transcript, no runs */
+    PAI_FULL_INLINE = 1,   /* the whole transcript, no runs */
     PAI_FULL_RESTORED = 2, /* of another version: no effects, no receipts, and a RESTORED of its own */
     PAI_FULL_NO_MAIL = 4
 };
@@ -2670,7 +2735,11 @@ static int pai_add_full(const pai_heap *heap, pai_buffer *out, const pai_state *
    Owns a compiled copy of each registered machine. Invariant: a machine that passed pai_check can always go on: every
    interruption it declares is handled wherever it may arrive. May fail: E_MACHINE with a text, E_MEMORY. */
 
-enum { PAI_STATES_MAX = 1024, PAI_DEPTH_MAX = 16, PAI_ROOT = 0xFFFE };
+enum {
+    PAI_STATES_MAX = 1024,
+    PAI_DEPTH_MAX = 16,
+    PAI_ROOT = 0xFFFE
+};
 
 /* Kinds of outcome, as the last part of an event's name. Index = enum pagent_event_kind. */
 static const char *pai_event_suffix(uint32_t kind)
@@ -2762,7 +2831,9 @@ static uint32_t pai_call_find(const pagent_machine *m, const char *name, size_t 
     return PAI_NONE;
 }
 
-typedef struct pai_event_name { uint32_t kind, name; } pai_event_name;
+typedef struct pai_event_name {
+    uint32_t kind, name;
+} pai_event_name;
 
 /* An event as a transition writes it: "start", SIGNAL, CALL.result … . 0: nothing declares it. */
 static int pai_parse_event(const pagent_machine *m, const char *text, pai_event_name *event)
@@ -2843,9 +2914,8 @@ static int pai_check_list(const pai_check *check, const char *list, const char *
             return pai_fault(check, table, index, name, ": bad name", "", ": use 1-63 of A-Za-z0-9_-");
         }
         if (pai_list_find(list, at, size) != index) return pai_fault(check, table, index, name, " twice", "", "");
-        if (pai_same_text(table, "signals") &&
-            (pai_same_text(name, "start") || pai_same_text(name, "cancel") || pai_same_text(name, "restored") ||
-             pai_same_text(name, "always"))) {
+        if (pai_same_text(table, "signals") && (pai_same_text(name, "start") || pai_same_text(name, "cancel") ||
+                                                pai_same_text(name, "restored") || pai_same_text(name, "always"))) {
             return pai_fault(check, table, index, name, " is reserved", "", ": choose another name");
         }
         index++;
@@ -2960,7 +3030,8 @@ static int pai_check_transitions(const pai_check *check)
     return PAGENT_OK;
 }
 
-/* Whether `state`, a parent or the root has a row for the event; `external`: any event, but one that leads elsewhere. */
+/* Whether `state`, a parent or the root has a row for the event; `external`: any event, but one that leads elsewhere.
+   */
 static int pai_has_row(const pagent_machine *m, uint32_t state, const char *event, size_t event_size,
                        const char *suffix)
 {
@@ -3004,8 +3075,7 @@ static int pai_check_wait(const pai_check *check, uint32_t state, const char *na
         if (!pai_has_row(m, state, name, size, suffix)) {
             pai_text text;
             (void)pai_fault(check, "states", state, m->states[state].name, " waits for ", shown, "; add a row for ");
-            text = pai_text_begin(check->text + pai_length(check->text),
-                                  PAGENT_TEXT_SIZE - pai_length(check->text));
+            text = pai_text_begin(check->text + pai_length(check->text), PAGENT_TEXT_SIZE - pai_length(check->text));
             pai_text_add(&text, shown);
             pai_text_add(&text, ".");
             pai_text_add(&text, suffix);
@@ -3178,15 +3248,15 @@ PAGENT_API uint64_t pagent_machine_hash(const pagent_machine *machine)
 /* ---- compiled ---- */
 
 typedef struct pai_row { /* a transition in numbers; rows of one state stand together, in table order */
-    uint16_t source; /* index into the machine's transitions */
+    uint16_t source;     /* index into the machine's transitions */
     uint16_t name;
     uint16_t to; /* PAI_NONE: internal */
     uint8_t kind;
 } pai_row;
 
 typedef struct pai_place { /* a state in numbers */
-    uint16_t parent; /* PAI_NONE */
-    uint16_t initial; /* child; PAI_NONE: a leaf */
+    uint16_t parent;       /* PAI_NONE */
+    uint16_t initial;      /* child; PAI_NONE: a leaf */
     uint16_t on_error;
     uint16_t depth;
     uint32_t row_first;
@@ -3328,7 +3398,8 @@ static uint32_t pai_child_from(const pagent_machine *m, uint32_t parent, uint32_
     return PAI_NONE;
 }
 
-/* The next state in a walk that visits each parent before its children; `closes` counts the parents that end in between.
+/* The next state in a walk that visits each parent before its children; `closes` counts the parents that end in
+   between.
    PAI_NONE: done. Without recursion: the nesting is the user's input. */
 static uint32_t pai_next_state(const pagent_machine *m, uint32_t state, uint32_t *closes)
 {
@@ -3442,9 +3513,10 @@ PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_
     pen.ctx = ctx;
     pai_draw(&pen, "digraph ");
     pai_draw_quoted(&pen, machine->name);
-    pai_draw(&pen, " {\n    rankdir=LR; compound=true;\n    node [shape=box, style=\"rounded,filled\", fillcolor=white, "
-                   "fontname=\"sans-serif\"];\n    edge [fontname=\"sans-serif\", fontsize=10];\n"
-                   "    \"\" [shape=point];\n    \"\" -> ");
+    pai_draw(&pen,
+             " {\n    rankdir=LR; compound=true;\n    node [shape=box, style=\"rounded,filled\", fillcolor=white, "
+             "fontname=\"sans-serif\"];\n    edge [fontname=\"sans-serif\", fontsize=10];\n"
+             "    \"\" [shape=point];\n    \"\" -> ");
     pai_draw_quoted(&pen, machine->states[0].name);
     pai_draw(&pen, ";\n");
     for (;;) {
@@ -3501,7 +3573,16 @@ typedef struct pai_settling pai_settling;
 
 /* ---- operations of the store that may complete later ---- */
 
-enum pai_op_kind { PAI_OP_APPEND = 1, PAI_OP_FLUSH, PAI_OP_READ, PAI_OP_LIST, PAI_OP_TRIM, PAI_OP_COLLECT, PAI_OP_SETTLE, PAI_OP_ORPHAN };
+enum pai_op_kind {
+    PAI_OP_APPEND = 1,
+    PAI_OP_FLUSH,
+    PAI_OP_READ,
+    PAI_OP_LIST,
+    PAI_OP_TRIM,
+    PAI_OP_COLLECT,
+    PAI_OP_SETTLE,
+    PAI_OP_ORPHAN
+};
 
 typedef struct pai_operation {
     void *owner; /* commit, reader … */
@@ -3511,14 +3592,19 @@ typedef struct pai_operation {
 
 /* ---- what waits to be handled ---- */
 
-enum pai_verb { PAI_VERB_ANSWER = 64, PAI_VERB_SIGNAL, PAI_VERB_SIGNAL_DONE, PAI_VERB_SNAPSHOT };
+enum pai_verb {
+    PAI_VERB_ANSWER = 64,
+    PAI_VERB_SIGNAL,
+    PAI_VERB_SIGNAL_DONE,
+    PAI_VERB_SNAPSHOT
+};
 
 typedef struct pai_task { /* a request, an answer, a signal: copied, in one allocation with its texts and data */
     struct pai_task *next;
     pagent_receipt *receipt;
     size_t size;
     uint64_t stream;
-    uint64_t id;      /* hash of the sender's id; 0: none */
+    uint64_t id;            /* hash of the sender's id; 0: none */
     pai_settling *settling; /* of an inbox message: its receipt goes through the store */
     pagent_request request;
     pagent_answer answer;
@@ -3571,9 +3657,9 @@ typedef struct pai_commit {
     uint64_t expected;
     uint64_t retry_ms; /* in doubt: asked again then */
     uint32_t count;
-    uint32_t flags; /* of the append */
+    uint32_t flags;     /* of the append */
     uint32_t calls_off; /* calls of earlier attempts that end with it */
-    int32_t result; /* the task's, once durable */
+    int32_t result;     /* the task's, once durable */
     uint8_t event_kind;
     uint8_t outcome;
     uint8_t claims;
@@ -3588,7 +3674,13 @@ typedef struct pai_commit {
 
 /* ---- reading an agent ---- */
 
-enum pai_reader_phase { PAI_READ_START, PAI_READ_BLOCKS, PAI_READ_RUNS, PAI_READ_READY, PAI_READ_FAILED };
+enum pai_reader_phase {
+    PAI_READ_START,
+    PAI_READ_BLOCKS,
+    PAI_READ_RUNS,
+    PAI_READ_READY,
+    PAI_READ_FAILED
+};
 
 typedef struct pai_reader {
     pagent_engine *engine;
@@ -3617,7 +3709,14 @@ typedef struct pai_reader {
 
 /* ---- a loaded agent ---- */
 
-enum pai_agent_phase { PAI_AGENT_NEW, PAI_AGENT_LOADING, PAI_AGENT_READY, PAI_AGENT_COMMITTING, PAI_AGENT_PAST, PAI_AGENT_BROKEN };
+enum pai_agent_phase {
+    PAI_AGENT_NEW,
+    PAI_AGENT_LOADING,
+    PAI_AGENT_READY,
+    PAI_AGENT_COMMITTING,
+    PAI_AGENT_PAST,
+    PAI_AGENT_BROKEN
+};
 
 struct pai_agent {
     pai_state state;
@@ -3642,9 +3741,18 @@ struct pai_agent {
 
 static const uint32_t pai_nowhere = UINT32_MAX;
 
-typedef struct pai_flight { uint64_t message, stream; } pai_flight;
+typedef struct pai_flight {
+    uint64_t message, stream;
+} pai_flight;
 
-enum { PAI_FLIGHT_MAX = 256, PAI_LIST_MAX = 64, PAI_DOUBTS_MAX = 8, PAI_TASK_SIZE = 512, PAI_FREE_MAX = 1024, PAI_FREE_IDLE = 64 };
+enum {
+    PAI_FLIGHT_MAX = 256,
+    PAI_LIST_MAX = 64,
+    PAI_DOUBTS_MAX = 8,
+    PAI_TASK_SIZE = 512,
+    PAI_FREE_MAX = 1024,
+    PAI_FREE_IDLE = 64
+};
 
 struct pagent_engine {
     pagent_host host;
@@ -4055,7 +4163,7 @@ static void pai_queue_task(pagent_engine *e, pai_agent *agent, pai_task *task)
     pai_mark_ready(e, agent);
 }
 
-struct pai_settling { /* the receipt of an inbox message, on its way into the store */
+struct pai_settling {   /* the receipt of an inbox message, on its way into the store */
     pai_settling *next; /* of those that failed, and are tried again */
     uint64_t retry_ms;
     pagent_settle request;
@@ -4074,8 +4182,8 @@ static void pai_end_flight(pagent_engine *e, uint64_t message)
     }
 }
 
-/* Until the receipt is there the message stays in flight, and its agent takes nothing else: the id must not slide out of
-   the window while the message may be found again. */
+/* Until the receipt is there the message stays in flight, and its agent takes nothing else: the id must not slide out
+   of the window while the message may be found again. */
 static void pai_end_settling(pagent_engine *e, pai_settling *settling, int result)
 {
     pai_agent *agent = pai_find_agent(e, settling->stream);
@@ -4201,7 +4309,10 @@ static void pai_give_commit(pagent_engine *e, pai_commit *commit)
 }
 
 /*  STEP  kind:1 outcome:1 name:2 from:2 (zero):2 effect index:4 attempt:4 effect version:8  */
-enum { PAI_STEP_SIZE = 24, PAI_STEP_AT = 64 + 8 + 24 }; /* behind header, section front and SUMMARY */
+enum {
+    PAI_STEP_SIZE = 24,
+    PAI_STEP_AT = 64 + 8 + 24
+}; /* behind header, section front and SUMMARY */
 
 enum pai_outcome {
     PAI_TAKEN = 1,
@@ -4382,8 +4493,8 @@ static int pai_ends(uint32_t status)
     return status == PAGENT_DONE || status == PAGENT_FAILED_STATUS || status == PAGENT_CANCELLED;
 }
 
-/* Fills SUMMARY and STEP, applies the block to the state, ends it. Sections that follow from the new state, such as effects
-   that it can no longer handle, are added on the way. */
+/* Fills SUMMARY and STEP, applies the block to the state, ends it. Sections that follow from the new state, such as
+   effects that it can no longer handle, are added on the way. */
 static int pai_end_commit(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t status, uint32_t leaf);
 
 /* Settles a task with a trouble that is this engine's alone: an inbox message stays for the next owner. */
@@ -4577,7 +4688,8 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
         pai_free_task(e, spare);
         return;
     }
-    answer.data.size = 0; /* no memory for an answer that was given: a failure; and in doubt when it must not be repeated */
+    answer.data.size =
+        0; /* no memory for an answer that was given: a failure; and in doubt when it must not be repeated */
     answer.code = PAGENT_E_MEMORY;
     answer.outcome = PAGENT_FAILED;
     if (agent->machine->source->calls[effect->name].crash_policy != PAGENT_CRASH_REPEAT) {
@@ -4823,9 +4935,10 @@ static void pai_doubt_later(pagent_engine *e, pai_commit *commit)
 static void pai_doubt_answer(pagent_engine *e, pai_commit *commit, int result, const pagent_io *io)
 {
     size_t size = commit->buffer.size;
-    int stands = result == PAGENT_E_LIMIT || (result == PAGENT_OK && io->count != 0); /* LIMIT: a bigger block than ours */
-    int ours = result == PAGENT_OK && stands && io->size >= size &&
-               pai_equal(commit->check.buffer, commit->buffer.data, size);
+    int stands =
+        result == PAGENT_E_LIMIT || (result == PAGENT_OK && io->count != 0); /* LIMIT: a bigger block than ours */
+    int ours =
+        result == PAGENT_OK && stands && io->size >= size && pai_equal(commit->check.buffer, commit->buffer.data, size);
     pai_free(&e->heap, commit->check.buffer, commit->check.capacity);
     commit->check.buffer = NULL;
     if (pai_is_passing(result)) {
@@ -4919,8 +5032,8 @@ static void pai_flush(pagent_engine *e, int idle)
 
 /* ================================================================================================================
    [STEP]  one event handled as a transaction
-   Owns nothing: writes into the engine's open block and the agent's context. Invariant: either the block holds the consumed
-   event with all its consequences, or the context is what it was and the block is given back. */
+   Owns nothing: writes into the engine's open block and the agent's context. Invariant: either the block holds the
+   consumed event with all its consequences, or the context is what it was and the block is given back. */
 
 struct pagent_step {
     pagent_engine *engine;
@@ -4928,9 +5041,9 @@ struct pagent_step {
     pai_commit *commit;
     pagent_event event;
     uint64_t version;
-    size_t mark;     /* of the block: what the handlers staged begins here */
+    size_t mark; /* of the block: what the handlers staged begins here */
     uint32_t mark_calls_off;
-    uint32_t staged; /* effects so far: the next one's index */
+    uint32_t staged;  /* effects so far: the next one's index */
     uint32_t effects; /* issued in this step and before: against the limit */
     uint16_t leaf;
     int32_t error;
@@ -5049,8 +5162,8 @@ PAGENT_API int pagent_begin_call(pagent_step *step, const char *call, const void
     effect.name = (uint16_t)name;
     effect.attempt = 1;
     effect.flags = spec->flags & PAGENT_CALL_IRREVERSIBLE ? PAI_EFFECT_IRREVERSIBLE : 0;
-    effect.deadline_ms = spec->total_timeout_ms != 0 ? pai_after(step->engine->now, spec->total_timeout_ms)
-                                                     : PAGENT_FOREVER;
+    effect.deadline_ms =
+        spec->total_timeout_ms != 0 ? pai_after(step->engine->now, spec->total_timeout_ms) : PAGENT_FOREVER;
     effect.due_ms = pai_attempt_due(spec, step->engine->now, effect.deadline_ms);
     effect.nonce[0] = step->engine->nonce[0];
     effect.nonce[1] = step->engine->nonce[1] ^ step->agent->state.stream;
@@ -5118,7 +5231,8 @@ PAGENT_API int pagent_send_signal(pagent_step *step, const char *agent, const ch
     return result;
 }
 
-/* What the block being written has done so far to one effect, or to one named timer (id NULL): the section's walk in order.
+/* What the block being written has done so far to one effect, or to one named timer (id NULL): the section's walk in
+   order.
    Gives the effect that is outstanding now; 0: none. */
 static int pai_outstanding(const pagent_step *step, const pagent_effect_id *id, uint32_t timer, pai_effect *found)
 {
@@ -5333,12 +5447,13 @@ static int pai_can_handle(const pai_machine *machine, uint32_t leaf, const pai_e
     if (m->states[leaf].flags & PAGENT_FINAL) return 0;
     if (pai_chain_defers(machine, leaf)) return 1;
     if (effect->kind == PAGENT_EFFECT_TIMER) return pai_chain_has_row(machine, leaf, PAGENT_EVENT_TIMER, effect->name);
-    return pai_chain_waits(machine, leaf,
-                           pai_name(&machine->names, effect->kind == PAGENT_EFFECT_CALL ? PAI_CALLS : PAI_APPROVALS,
-                                    effect->name));
+    return pai_chain_waits(
+        machine, leaf,
+        pai_name(&machine->names, effect->kind == PAGENT_EFFECT_CALL ? PAI_CALLS : PAI_APPROVALS, effect->name));
 }
 
-/* A call or approval staged for a state that does not wait for it would never be handled: that is a fault of the machine. */
+/* A call or approval staged for a state that does not wait for it would never be handled: that is a fault of the
+   machine. */
 static int pai_check_staged(pagent_step *step)
 {
     const pai_machine *machine = step->agent->machine;
@@ -5512,10 +5627,10 @@ typedef struct pai_incoming { /* an event, wherever it comes from */
     int32_t code;
     const char *who;
     pagent_bytes data;
-    uint64_t id;          /* sender's, for the dedupe window */
-    pai_mail *mail;       /* it comes out of the mailbox */
-    pai_effect *settles;  /* the call, approval or timer that ends with it */
-    uint32_t crossed;     /* an irreversible call succeeded */
+    uint64_t id;         /* sender's, for the dedupe window */
+    pai_mail *mail;      /* it comes out of the mailbox */
+    pai_effect *settles; /* the call, approval or timer that ends with it */
+    uint32_t crossed;    /* an irreversible call succeeded */
     pai_task *task;
 } pai_incoming;
 
@@ -5723,10 +5838,12 @@ static int pai_handle(pagent_engine *e, pai_agent *agent, const pai_incoming *in
 
 /* ================================================================================================================
    [READER]  blocks from the store into a state: loading, views, rollback
-   Owns its buffers. Invariant: a state that is READY is exactly what the blocks up to its version say, each of them checked
-   and chained to the one before. May fail: E_CORRUPT and its kin, E_TRIMMED, E_NOT_FOUND, E_MEMORY; sticky. */
+   Owns its buffers. Invariant: a state that is READY is exactly what the blocks up to its version say, each of them
+   checked and chained to the one before. May fail: E_CORRUPT and its kin, E_TRIMMED, E_NOT_FOUND, E_MEMORY; sticky. */
 
-enum { PAI_READ_SIZE = 32 * 1024 };
+enum {
+    PAI_READ_SIZE = 32 * 1024
+};
 
 static pai_reader *pai_open_reader(pagent_engine *e, pai_agent *owner, pai_state *state, uint64_t stream,
                                    uint64_t until)
@@ -6051,8 +6168,8 @@ static int pai_name_fits(const pai_names *names, uint32_t table, uint32_t name)
 static int pai_fits_machine(const pai_state *state, const pai_machine *machine)
 {
     uint32_t i;
-    if (state->leaf != PAI_NONE && (state->leaf >= machine->source->state_count ||
-                                    machine->places[state->leaf].initial != PAI_NONE)) {
+    if (state->leaf != PAI_NONE &&
+        (state->leaf >= machine->source->state_count || machine->places[state->leaf].initial != PAI_NONE)) {
         return 0;
     }
     for (i = 0; i < state->effect_count; i++) {
@@ -6087,7 +6204,8 @@ static void pai_adopt(pagent_engine *e, pai_agent *agent)
     agent->claimed = (uint8_t)pai_is_ours(e, state);
     for (i = 0; i < state->effect_count; i++) {
         pai_effect *effect = &state->effects[i];
-        if (effect->kind != PAGENT_EFFECT_CALL || effect->phase != PAGENT_PHASE_OPEN || agent->machine == NULL) continue;
+        if (effect->kind != PAGENT_EFFECT_CALL || effect->phase != PAGENT_PHASE_OPEN || agent->machine == NULL)
+            continue;
         if (!pai_is_in_doubt(agent, effect) || (agent->claimed && !e->hold && state->status != PAGENT_MOVED)) {
             effect->released = pai_released_as(agent, effect);
         }
@@ -6189,7 +6307,8 @@ static int pai_add_taken_over(pagent_engine *e, pai_commit *commit, const pai_ef
                           due);
 }
 
-/* The first commit of a new owner, when calls are under way: bumped attempts and doubts in one block, released after it.
+/* The first commit of a new owner, when calls are under way: bumped attempts and doubts in one block, released after
+   it.
    `task` is a MOVE_IN, or NULL. */
 static void pai_commit_claim(pagent_engine *e, pai_agent *agent, pai_task *task, uint32_t status)
 {
@@ -6310,8 +6429,8 @@ static void pai_take_answer(pagent_engine *e, pai_agent *agent, pai_task *task)
     pai_incoming in;
     if (effect == NULL || effect->kind != PAGENT_EFFECT_CALL || effect->phase != PAGENT_PHASE_OPEN ||
         effect->attempt != task->attempt || agent->state.status == PAGENT_MOVED) {
-        pai_settle_task(e, task,
-                        task->effect.version > agent->state.version ? PAGENT_E_FUTURE : PAGENT_E_STALE, 0, NULL);
+        pai_settle_task(e, task, task->effect.version > agent->state.version ? PAGENT_E_FUTURE : PAGENT_E_STALE, 0,
+                        NULL);
         return;
     }
     pai_trace(e, agent, PAGENT_TRACE_ANSWER, (int32_t)task->answer.outcome,
@@ -6360,7 +6479,8 @@ static int pai_take_due(pagent_engine *e, pai_agent *agent)
                                 effect->attempt, pai_attempt_due(spec, e->now, effect->deadline_ms)) == PAGENT_OK;
     }
     if (effect->kind == PAGENT_EFFECT_CALL) {
-        return pai_call_failed(e, agent, effect, NULL, PAGENT_E_TIMEOUT, effect->due_ms >= effect->deadline_ms, 0, none);
+        return pai_call_failed(e, agent, effect, NULL, PAGENT_E_TIMEOUT, effect->due_ms >= effect->deadline_ms, 0,
+                               none);
     }
     pai_clear(&in, sizeof in);
     in.kind = effect->kind == PAGENT_EFFECT_TIMER ? PAGENT_EVENT_TIMER : PAGENT_EVENT_EXPIRED;
@@ -6412,7 +6532,8 @@ static void pai_refuse(pagent_engine *e, pai_agent *agent, pai_task *task, int r
 /* The same answer as the first time. */
 static void pai_settle_seen(pagent_engine *e, pai_task *task, uint64_t seen)
 {
-    pai_settle_task(e, task, seen & pai_seen_refused ? PAGENT_E_REFUSED : PAGENT_DUPLICATE, seen & ~pai_seen_refused, NULL);
+    pai_settle_task(e, task, seen & pai_seen_refused ? PAGENT_E_REFUSED : PAGENT_DUPLICATE, seen & ~pai_seen_refused,
+                    NULL);
 }
 
 static void pai_take_create(pagent_engine *e, pai_agent *agent, pai_task *task)
@@ -6510,7 +6631,8 @@ static void pai_take_decision(pagent_engine *e, pai_agent *agent, pai_task *task
         return;
     }
     if (task->request.digest != 0 && task->request.digest != pagent_digest(approval->data, approval->data_size)) {
-        pai_refuse(e, agent, task, PAGENT_E_CONFLICT, "the decision was made on another payload than the one that is open");
+        pai_refuse(e, agent, task, PAGENT_E_CONFLICT,
+                   "the decision was made on another payload than the one that is open");
         return;
     }
     pai_clear(&in, sizeof in);
@@ -6601,7 +6723,8 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     if (result == PAGENT_OK && !pai_ends(status)) result = pai_add_restored(e, commit, status == PAGENT_PARKED);
     if (result == PAGENT_OK) result = pai_add_full(&e->heap, &commit->buffer, past, flags);
     if (result == PAGENT_OK && !fork) result = pai_add_newer_mail(e, commit, &agent->state, past);
-    for (i = 0; i < agent->state.effect_count && result == PAGENT_OK && !fork; i++) { /* signals that were sent by then */
+    for (i = 0; i < agent->state.effect_count && result == PAGENT_OK && !fork;
+         i++) { /* signals that were sent by then */
         const pai_effect *effect = &agent->state.effects[i];
         if (effect->kind != PAGENT_EFFECT_SIGNAL || effect->version > past->version) continue;
         result = pai_add_effect(&e->heap, &commit->buffer, effect);
@@ -6909,7 +7032,8 @@ static int pai_take_task(pagent_engine *e, pai_agent *agent)
     case PAI_VERB_SIGNAL_DONE: pai_take_signal_done(e, agent, task); break;
     case PAI_VERB_SNAPSHOT:
         pai_free_task(e, task);
-        if (agent->exists && agent->state.status != PAGENT_MOVED) pai_force_snapshot(e, agent); /* it must be able to come back */
+        if (agent->exists && agent->state.status != PAGENT_MOVED)
+            pai_force_snapshot(e, agent); /* it must be able to come back */
         break;
     default: pai_take_status(e, agent, task); break;
     }
@@ -7594,9 +7718,9 @@ PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine)
 PAGENT_API int pagent_is_quiet(const pagent_engine *engine)
 {
     const pagent_engine *e = engine;
-    return e->failed == 0 && e->opened && e->ready_first == NULL && e->requests.first == NULL && e->request_count == 0 &&
-           e->operations_busy == 0 && e->calls_running == 0 && e->wake_count == 0 && !e->trim_on &&
-           e->store_due_ms == PAGENT_FOREVER;
+    return e->failed == 0 && e->opened && e->ready_first == NULL && e->requests.first == NULL &&
+           e->request_count == 0 && e->operations_busy == 0 && e->calls_running == 0 && e->wake_count == 0 &&
+           !e->trim_on && e->store_due_ms == PAGENT_FOREVER;
 }
 
 PAGENT_API int pagent_run(pagent_engine *engine, pagent_wait wait, void *ctx)
@@ -7780,9 +7904,9 @@ PAGENT_API int pagent_post(pagent_engine *engine, const char *agent, const char 
     return pagent_submit(engine, &request, receipt);
 }
 
-PAGENT_API int pagent_decide(pagent_engine *engine, const char *agent, const pagent_effect_id *approval, const char *who,
-                             uint32_t decision, const void *data, uint32_t size, uint64_t expected_version,
-                             pagent_receipt *receipt)
+PAGENT_API int pagent_decide(pagent_engine *engine, const char *agent, const pagent_effect_id *approval,
+                             const char *who, uint32_t decision, const void *data, uint32_t size,
+                             uint64_t expected_version, pagent_receipt *receipt)
 {
     pagent_request request = pai_new_request(PAGENT_DECIDE, agent, data, size);
     if (approval != NULL) request.effect = *approval;
@@ -7820,8 +7944,12 @@ PAGENT_API int pagent_fork(pagent_engine *engine, const char *agent, uint64_t ve
 }
 
 /*  A request as bytes: verb:4 decision:4 force:4 effect index:4 effect version:8 digest:8 version:8 expected:8
-    sizes of agent, id, event, target, who:2×5 (zero):2 data size:4  then the texts, each with its zero, then the data  */
-enum { PAI_REQUEST_FRONT = 64, PAI_RECEIPT_FRONT = 16 };
+    sizes of agent, id, event, target, who:2×5 (zero):2 data size:4  then the texts, each with its zero, then the
+    data */
+enum {
+    PAI_REQUEST_FRONT = 64,
+    PAI_RECEIPT_FRONT = 16
+};
 
 PAGENT_API int pagent_encode_request(const pagent_request *request, uint8_t *buffer, uint32_t capacity)
 {
@@ -7925,7 +8053,7 @@ PAGENT_API uint64_t pagent_stream_of(const char *agent)
 PAGENT_API const char *pagent_message(int result)
 {
     switch (result) {
-#define PAI_X(name, value, message) \
+#define PAI_X(name, value, message)                                                                                    \
     case value: return message;
         PAGENT_RESULTS(PAI_X)
 #undef PAI_X
@@ -7936,7 +8064,7 @@ PAGENT_API const char *pagent_message(int result)
 PAGENT_API const char *pagent_result_name(int result)
 {
     switch (result) {
-#define PAI_X(name, value, message) \
+#define PAI_X(name, value, message)                                                                                    \
     case value: return #name;
         PAGENT_RESULTS(PAI_X)
 #undef PAI_X
@@ -8005,7 +8133,8 @@ static int pai_memory_grow(pagent_memory *memory)
     pai_free(&memory->heap, memory->index, old * sizeof grown[0]);
     memory->index = grown;
     memory->index_capacity = capacity;
-    for (i = 0; i < memory->stream_count; i++) memory->index[pai_memory_slot(memory, memory->streams[i].stream)] = i + 1;
+    for (i = 0; i < memory->stream_count; i++)
+        memory->index[pai_memory_slot(memory, memory->streams[i].stream)] = i + 1;
     return PAGENT_OK;
 }
 
@@ -8275,13 +8404,16 @@ PAGENT_API void pagent_close_memory(pagent_memory *memory)
     pai_free(&heap, memory, sizeof *memory);
 }
 
-/* The arena: pieces in address order, each with a header; first fit; neighbours that are free are joined when looked at. */
+/* The arena: pieces in address order, each with a header; first fit; neighbours that are free are joined when looked
+   at. */
 typedef struct pai_piece {
     size_t size; /* of the piece with this header */
     size_t used; /* not 0: in use */
 } pai_piece;
 
-enum { PAI_PIECE = 16 };
+enum {
+    PAI_PIECE = 16
+};
 
 static pai_piece *pai_piece_at(const pagent_arena *arena, size_t at)
 {
@@ -8353,8 +8485,8 @@ PAGENT_API void *pagent_arena_allocate(void *arena, void *old, size_t old_size, 
      a segment   | LOG | INDEX … | blocks of agents … | SEAL | blocks … | zeros
                  |<- synced before it is published ->|    ^ all before it was durable when it was written
 
-   LOG names the segment before it and its end there, the cut: what stands behind the cut counts for nothing. INDEX holds
-   the head of every agent, and where its blocks stand since its newest snapshot: opening reads one segment.
+   LOG names the segment before it and its end there, the cut: what stands behind the cut counts for nothing. INDEX
+   holds the head of every agent, and where its blocks stand since its newest snapshot: opening reads one segment.
 
    Invariants: 1. A writer appends only to segments that it has published itself, exclusively, under the next number.
    2. An append is acknowledged only if, after the sync, the next number was still free and our own file still there. So
@@ -8381,12 +8513,12 @@ enum {
     PAI_TRIES = 8,
     PAI_FILE_NAME = 64,
     PAI_SEGMENT_MAX = 99999999,
-    PAI_BLOCKS_MAX = 2400,         /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
+    PAI_BLOCKS_MAX = 2400, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
-    PAI_INDEX_SHARE = 16,          /* INDEXes are at most 1/16 of what is written */
-    PAI_ZEROED = 1 << 20,          /* growing by so much at most is cheap, and makes small steps cheaper; */
-    PAI_BATCH_LARGE = 64 * 1024,   /* batches that large gain nothing from it */
-    PAI_LOG_OURS = INT32_MAX       /* not loaded; its newest segment is ours, and sealed */
+    PAI_INDEX_SHARE = 16,        /* INDEXes are at most 1/16 of what is written */
+    PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
+    PAI_BATCH_LARGE = 64 * 1024, /* batches that large gain nothing from it */
+    PAI_LOG_OURS = INT32_MAX     /* not loaded; its newest segment is ours, and sealed */
 };
 
 /* ---- Pages: an array that grows without moving or over-allocating. */
@@ -8408,7 +8540,8 @@ static int pai_add_page(const pai_heap *heap, pai_pages *pages)
     uint8_t *page;
     if (pages->page_count == pages->page_room) {
         uint32_t room = pages->page_room != 0 ? pages->page_room * 2 : 8;
-        void *grown = heap->allocate(heap->ctx, pages->page, pages->page_room * sizeof(uint8_t *), room * sizeof(uint8_t *));
+        void *grown =
+            heap->allocate(heap->ctx, pages->page, pages->page_room * sizeof(uint8_t *), room * sizeof(uint8_t *));
         if (grown == NULL) return PAGENT_E_MEMORY;
         pages->page = (uint8_t **)grown;
         pages->page_room = room;
@@ -8496,7 +8629,8 @@ static uint32_t *pai_due_at(const pai_heads *table, uint32_t index)
 static uint32_t pai_index_slot(const pai_heads *table, uint64_t stream)
 {
     uint32_t mask = table->index_room - 1, slot = (uint32_t)pai_mix(stream) & mask;
-    while (table->index[slot] != 0 && pai_head_at(table, table->index[slot] - 1)->stream != stream) slot = (slot + 1) & mask;
+    while (table->index[slot] != 0 && pai_head_at(table, table->index[slot] - 1)->stream != stream)
+        slot = (slot + 1) & mask;
     return slot;
 }
 
@@ -8531,7 +8665,8 @@ static int pai_make_head(const pai_heap *heap, pai_heads *table, uint64_t stream
     *head = pai_find_head(table, stream);
     if (*head != NULL) return PAGENT_OK;
     if (table->heads.count >= table->index_room / 4 * 3) result = pai_grow_index(heap, table);
-    while (result == PAGENT_OK && table->due.count <= table->heads.count) result = pai_add_item(heap, &table->due, &index);
+    while (result == PAGENT_OK && table->due.count <= table->heads.count)
+        result = pai_add_item(heap, &table->due, &index);
     if (result != PAGENT_OK) return result;
     slot = pai_index_slot(table, stream);
     result = pai_add_item(heap, &table->heads, &index);
@@ -8589,7 +8724,8 @@ static void pai_set_due(pai_heads *table, pai_head *head, uint64_t due_ms)
     pai_due_settle(table, place - 1);
 }
 
-/* The next place after `place` in a walk over those due at or before `limit_ms`; UINT32_MAX at the end. What is due later
+/* The next place after `place` in a walk over those due at or before `limit_ms`; UINT32_MAX at the end. What is due
+   later
    has nothing earlier below it, so the walk costs what it finds. *later_ms: the earliest due time that it passed by. */
 static uint32_t pai_due_step(const pai_heads *table, uint32_t place, uint64_t limit_ms, uint64_t *later_ms)
 {
@@ -8694,17 +8830,17 @@ static uint32_t pai_chain_floor(const pai_heads *table, const pai_head *head)
 
 /* ---- The store. */
 typedef struct pai_segment { /* an open file, and what its LOG says */
-    uint64_t stream;    /* its log: 0 is the shared one */
+    uint64_t stream;         /* its log: 0 is the shared one */
     uint32_t number;
-    int file;           /* 0: this slot is free */
+    int file; /* 0: this slot is free */
     uint64_t id;
     uint64_t start;     /* end of the INDEX */
     uint64_t size;      /* of the file, when it was looked at last */
     uint64_t before_id; /* the segment before this one: its id, its cut, the link before the cut */
     uint64_t before_cut;
     uint64_t before_link;
-    uint32_t before;    /* its number; 0: none */
-    uint32_t used;      /* tick */
+    uint32_t before; /* its number; 0: none */
+    uint32_t used;   /* tick */
 } pai_segment;
 
 typedef struct pai_log { /* one log, as far as its newest segment has been checked or written */
@@ -8741,9 +8877,9 @@ typedef struct pai_cursor { /* where the last read of old history stopped */
     uint64_t stream;
     uint64_t version; /* the one expected next */
     uint64_t offset;
-    uint64_t limit;   /* of the segment */
+    uint64_t limit; /* of the segment */
     uint32_t number;
-    uint32_t next;    /* the segment after it; 0: none */
+    uint32_t next; /* the segment after it; 0: none */
 } pai_cursor;
 
 typedef struct pai_listed { /* a segment in the directory: log and number; or a file in the inbox: time and id */
@@ -8902,8 +9038,9 @@ static int pai_say(pagent_files *files, int result, const char *name, const char
 static int pai_give_up(pagent_files *files, int result)
 {
     files->failed = result == PAGENT_E_FENCED ? PAGENT_E_FENCED : PAGENT_E_STORAGE;
-    return pai_say(files, result, "", result == PAGENT_E_FENCED ? "another process has taken this store over"
-                                                                : "the storage failed; close and open again");
+    return pai_say(files, result, "",
+                   result == PAGENT_E_FENCED ? "another process has taken this store over"
+                                             : "the storage failed; close and open again");
 }
 
 /* ---- Whole reads and writes over a device that may do less than asked. */
@@ -8941,11 +9078,14 @@ static int pai_read_all(const pagent_dev *dev, int file, uint8_t *data, size_t s
 static int pai_window(pagent_files *files, int file, uint64_t offset, size_t size, uint8_t **bytes)
 {
     int result;
-    if (files->window_file != file || offset < files->window_at || offset + size > files->window_at + files->window.size) {
-        int straight = files->window_file == file && offset >= files->window_at &&
-                       offset <= files->window_at + files->window.size;
+    if (files->window_file != file || offset < files->window_at ||
+        offset + size > files->window_at + files->window.size) {
+        int straight =
+            files->window_file == file && offset >= files->window_at && offset <= files->window_at + files->window.size;
         size_t want, got;
-        files->window_ahead = !straight ? 4096 : files->window_ahead < PAI_WINDOW ? files->window_ahead * 2 : (size_t)PAI_WINDOW;
+        files->window_ahead = !straight                          ? 4096
+                              : files->window_ahead < PAI_WINDOW ? files->window_ahead * 2
+                                                                 : (size_t)PAI_WINDOW;
         want = size > files->window_ahead ? size : files->window_ahead;
         files->window_file = 0;
         files->window.size = 0;
@@ -8962,9 +9102,11 @@ static int pai_window(pagent_files *files, int file, uint64_t offset, size_t siz
 }
 
 /* ---- Segments: open files with their LOG read, the most recently used ones kept.
-     LOG    format:4 min_reader:4 incompatible:4 mode:4 number:4 before:4 (zero):8 before_id:8 before_cut:8 before_link:8
+     LOG    format:4 min_reader:4 incompatible:4 mode:4 number:4 before:4 (zero):8 before_id:8 before_cut:8
+     before_link:8
             owner:8 nonce:16 start:8, behind a PAD section; the block is 192 bytes
-     INDEX  for each agent: stream:8 version:8 link:8 due_ms:8 time_ms:8 epoch:4 state:2 status:1 flags:1 count:4 (zero):4,
+     INDEX  for each agent: stream:8 version:8 link:8 due_ms:8 time_ms:8 epoch:4 state:2 status:1 flags:1 count:4
+     (zero):4,
             then count times segment:4 line:4, the oldest first */
 static int pai_look_at_size(const pagent_files *files, pai_segment *segment)
 {
@@ -9000,8 +9142,10 @@ static int pai_read_log(pagent_files *files, pai_segment *segment)
         what = "this is no journal";
     } else if (got == sizeof block && pai_decode_header(&files->crc, block, 0, &header) == PAGENT_OK &&
                header.type == PAI_LOG && header.stream == 0) {
-        int whole = pai_block_size(&header) == sizeof block && pai_check_payload(&files->crc, block, &header) == PAGENT_OK;
-        if (whole && (header.flags & PAI_WHITE)) pai_whiten(block + PAI_HEADER, sizeof block - PAI_HEADER, 0, header.version);
+        int whole =
+            pai_block_size(&header) == sizeof block && pai_check_payload(&files->crc, block, &header) == PAGENT_OK;
+        if (whole && (header.flags & PAI_WHITE))
+            pai_whiten(block + PAI_HEADER, sizeof block - PAI_HEADER, 0, header.version);
         if (pai_block_size(&header) != sizeof block ||
             (whole && (pai_get32(at + 4) > PAGENT_FORMAT || pai_get32(at + 8) != 0))) {
             damage = PAGENT_DAMAGE_NEWER;
@@ -9089,8 +9233,8 @@ static int pai_scan_payload(pagent_files *files, int file, const pai_block *head
     return crc == header->payload_crc ? PAGENT_OK : PAGENT_E_CORRUPT;
 }
 
-/* Looks at the block at `offset`: its header, and with `deep` its payload. OK with *bad telling what is wrong with it, or
-   an error of the device. On PAI_GOOD `front` has the header and the first line of the payload. */
+/* Looks at the block at `offset`: its header, and with `deep` its payload. OK with *bad telling what is wrong with it,
+   or an error of the device. On PAI_GOOD `front` has the header and the first line of the payload. */
 static int pai_scan_block(pagent_files *files, const pai_segment *segment, uint64_t offset, int deep, pai_block *header,
                           uint8_t front[2 * PAI_LINE], enum pai_bad *bad)
 {
@@ -9102,9 +9246,9 @@ static int pai_scan_block(pagent_files *files, const pai_segment *segment, uint6
     if (result == PAGENT_OK) {
         pai_copy(front, bytes, PAI_HEADER);
         if (pai_decode_header(&files->crc, front, offset, header) != PAGENT_OK) return PAGENT_OK;
-        *bad = header->log != segment->id                                  ? PAI_BAD_FOREIGN
+        *bad = header->log != segment->id                        ? PAI_BAD_FOREIGN
                : offset + pai_block_size(header) > segment->size ? PAI_BAD_CUT
-                                                                           : PAI_BAD_PAYLOAD;
+                                                                 : PAI_BAD_PAYLOAD;
         if (*bad != PAI_BAD_PAYLOAD) return PAGENT_OK;
         if (deep) result = pai_scan_payload(files, segment->file, header, offset);
         if (result == PAGENT_OK) result = pai_window(files, segment->file, offset + PAI_HEADER, PAI_LINE, &bytes);
@@ -9172,7 +9316,8 @@ static int pai_enter_block(pagent_files *files, const pai_block *header, const p
         head->chain_count = before.chain_count;
         return result;
     }
-    if (snapshot) pai_free_chain(table, before.chain, staged != NULL ? staged->before.chain : 0); /* that, when durable */
+    if (snapshot)
+        pai_free_chain(table, before.chain, staged != NULL ? staged->before.chain : 0); /* that, when durable */
     if (snapshot && staged != NULL) staged->superseded = 1;
     pai_set_head(table, head, summary, link, header->epoch);
     return PAGENT_OK;
@@ -9217,9 +9362,9 @@ static int pai_scan_more(pagent_files *files, pai_log *log, uint64_t limit, pai_
 
 /* ---- Classifying the first block that does not validate: the rules of [FORMAT], in their order. */
 typedef struct pai_rest { /* what stands from X to the end of the file */
-    uint64_t last;     /* end of the last line that is not zero */
-    uint32_t bits;     /* set bits, counted to 5 */
-    uint32_t evidence; /* a later block says that X was durable */
+    uint64_t last;        /* end of the last line that is not zero */
+    uint32_t bits;        /* set bits, counted to 5 */
+    uint32_t evidence;    /* a later block says that X was durable */
 } pai_rest;
 
 static uint32_t pai_count_bits(const uint8_t *bytes, size_t size)
@@ -9255,7 +9400,8 @@ static int pai_look_ahead(pagent_files *files, const pai_segment *segment, uint6
     return PAGENT_OK;
 }
 
-/* Rule 6: was the block at `at` cut off while it was written? Is one of its lines zero, or behind the end of the file; or,
+/* Rule 6: was the block at `at` cut off while it was written? Is one of its lines zero, or behind the end of the file;
+   or,
    where its header does not say which are its own, the header or the next? */
 static int pai_is_torn(pagent_files *files, const pai_segment *segment, uint64_t at, enum pai_bad bad,
                        const pai_block *header, int *torn)
@@ -9279,8 +9425,8 @@ static uint32_t pai_crc_zero_bits(uint32_t crc)
     return crc;
 }
 
-/* Which single bit of `size` bytes explains that the checksum differs by `syndrome`? -1: none does. A flipped bit changes
-   a CRC by a value that depends on its distance from the end alone, so one walk from the end finds it. */
+/* Which single bit of `size` bytes explains that the checksum differs by `syndrome`? -1: none does. A flipped bit
+   changes a CRC by a value that depends on its distance from the end alone, so one walk from the end finds it. */
 static int32_t pai_find_bit(uint32_t syndrome, uint32_t size)
 {
     uint32_t change[8], bit, at;
@@ -9295,8 +9441,8 @@ static int32_t pai_find_bit(uint32_t syndrome, uint32_t size)
 }
 
 /* The bit of the suspect block at `at` that, flipped, makes it valid; -1: it is not that simple. */
-static int pai_repair_bit(pagent_files *files, const pai_segment *segment, uint64_t at, enum pai_bad bad, pai_block *header,
-                          int32_t *repair_bit)
+static int pai_repair_bit(pagent_files *files, const pai_segment *segment, uint64_t at, enum pai_bad bad,
+                          pai_block *header, int32_t *repair_bit)
 {
     uint8_t line[PAI_LINE], *bytes;
     uint32_t bit, crc = 0, size, next;
@@ -9338,8 +9484,8 @@ static void pai_find_says(pai_finding *found, uint32_t damage, int result, const
 }
 
 /* What is wrong at `at`, where `bad` stopped the scan. PAGENT_CLEAN: nothing, the log ends there. */
-static int pai_classify(pagent_files *files, const pai_segment *segment, uint64_t at, enum pai_bad bad, pai_block *header,
-                        pai_finding *found)
+static int pai_classify(pagent_files *files, const pai_segment *segment, uint64_t at, enum pai_bad bad,
+                        pai_block *header, pai_finding *found)
 {
     pai_rest rest;
     int torn = 0, result;
@@ -9349,8 +9495,8 @@ static int pai_classify(pagent_files *files, const pai_segment *segment, uint64_
         found->report.stream = header->stream;
         found->report.version = header->version;
     }
-    result = pai_look_ahead(files, segment, at, at + (bad != PAI_BAD_HEADER ? pai_block_size(header) : (uint32_t)PAI_LINE),
-                            &rest);
+    result = pai_look_ahead(files, segment, at,
+                            at + (bad != PAI_BAD_HEADER ? pai_block_size(header) : (uint32_t)PAI_LINE), &rest);
     if (result != PAGENT_OK || rest.bits == 0) return result;
     found->report.size = rest.last - at;
     if (rest.bits <= 4) {
@@ -9404,9 +9550,10 @@ static int pai_read_records(pagent_files *files, const pai_segment *segment, con
     return result;
 }
 
-/* Reads the INDEX blocks of a segment. *link: of the last one (the segment's id when there is none); *blocks: how many. */
-static int pai_read_index(pagent_files *files, const pai_segment *segment, pai_each_record each, void *ctx, uint64_t *link,
-                          uint32_t *blocks)
+/* Reads the INDEX blocks of a segment. *link: of the last one (the segment's id when there is none); *blocks: how many.
+   */
+static int pai_read_index(pagent_files *files, const pai_segment *segment, pai_each_record each, void *ctx,
+                          uint64_t *link, uint32_t *blocks)
 {
     uint64_t at = PAI_LOG_BLOCK;
     int result = PAGENT_OK;
@@ -9488,7 +9635,8 @@ static int pai_put_record(pagent_files *files, const pai_head *head, uint8_t *at
     pai_put32(at + 48, head->chain_count);
     pai_put32(at + 52, 0);
     for (i = 0; i < head->chain_count; i++) { /* collected the newest first */
-        const pai_location *place = (const pai_location *)(const void *)files->places.data + (head->chain_count - 1 - i);
+        const pai_location *place =
+            (const pai_location *)(const void *)files->places.data + (head->chain_count - 1 - i);
         pai_put32(at + PAI_INDEX_RECORD + 8 * i, place->segment);
         pai_put32(at + PAI_INDEX_RECORD + 8 * i + 4, place->line);
     }
@@ -9528,8 +9676,8 @@ static void pai_sort_listed(pai_buffer *listed)
     }
 }
 
-/* Reads the names of all segments. With `clean`, removes what a crash left half made. A missing segment in the middle is
-   a loss; missing ones at the front were trimmed. */
+/* Reads the names of all segments. With `clean`, removes what a crash left half made. A missing segment in the middle
+   is a loss; missing ones at the front were trimmed. */
 static int pai_list_segments(pagent_files *files, int clean)
 {
     char name[PAGENT_NAME_MAX + 1];
@@ -9849,8 +9997,8 @@ static int pai_prove_tail(pagent_files *files, pai_log *log)
     return result;
 }
 
-/* Cuts a segment that takes no more blocks to its end: its preallocated space is given back. Only tidiness: its failure is
-   none of ours. */
+/* Cuts a segment that takes no more blocks to its end: its preallocated space is given back. Only tidiness: its failure
+   is none of ours. */
 static void pai_release_segment(pagent_files *files, const pai_log *log, uint64_t end)
 {
     pai_segment *segment;
@@ -9899,7 +10047,8 @@ static int pai_new_segment(pagent_files *files, pai_log *log, int claim)
 
 /* ---- Opening, and looking again beside a live writer. */
 
-/* Rules 1 to 7 for the end of a loaded log: what was torn off is reported and then cut off, by a segment of our own (until
+/* Rules 1 to 7 for the end of a loaded log: what was torn off is reported and then cut off, by a segment of our own
+   (until
    that is published, the old one may still be somebody's). Then what is left is made durable. */
 static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, pai_block *header)
 {
@@ -10069,7 +10218,8 @@ static int pai_check_dir(const pagent_dir *dir)
     return dir->size == sizeof *dir && dev->size == sizeof *dev && dev->pread != NULL && dev->pwrite != NULL &&
            dev->sync != NULL && dev->truncate != NULL && dev->file_size != NULL && dir->open != NULL &&
            dir->create_temp != NULL && dir->publish != NULL && dir->close != NULL && dir->remove != NULL &&
-           dir->exists != NULL && dir->list != NULL && dir->sync_dir != NULL && dir->lock != NULL && dir->unlock != NULL;
+           dir->exists != NULL && dir->list != NULL && dir->sync_dir != NULL && dir->lock != NULL &&
+           dir->unlock != NULL;
 }
 
 /* A store with nothing opened yet. E_ARGUMENT: a callback is missing, or a size is not set. */
@@ -10108,8 +10258,9 @@ static int pai_open_logs(pagent_files *files)
     if (result != PAGENT_OK) return result;
     files->per_agent = pai_listed_count(&files->listed) != 0 ? pai_listed_at(&files->listed, 0)->major != 0 : wanted;
     if (!files->options.read_only && files->per_agent != wanted) {
-        return pai_say(files, PAGENT_E_ARGUMENT, "", wanted ? "the directory has one shared log: clear log_per_agent"
-                                                            : "the directory has a log per agent: set log_per_agent");
+        return pai_say(files, PAGENT_E_ARGUMENT, "",
+                       wanted ? "the directory has one shared log: clear log_per_agent"
+                              : "the directory has a log per agent: set log_per_agent");
     }
     if (!files->per_agent) result = pai_make_log(files, 0, &shared);
     if (result == PAGENT_OK) result = pai_update(files, 0, !files->options.read_only);
@@ -10126,7 +10277,8 @@ PAGENT_API int pagent_open_files(pagent_files **out, const pagent_dir *dir, cons
     if (out != NULL) *out = NULL;
     if (text != NULL) say = pai_text_begin(text, PAGENT_TEXT_SIZE);
     if (text != NULL && result != PAGENT_OK) {
-        pai_text_add(&say, result == PAGENT_E_MEMORY ? "no memory" : "dir, host, options: a callback is NULL or a size not set");
+        pai_text_add(&say, result == PAGENT_E_MEMORY ? "no memory"
+                                                     : "dir, host, options: a callback is NULL or a size not set");
     }
     if (result != PAGENT_OK) return result;
     if (!files->options.read_only) {
@@ -10149,8 +10301,8 @@ PAGENT_API int pagent_open_files(pagent_files **out, const pagent_dir *dir, cons
 
 /* ---- Appending: stage in memory; then one write and one sync for all. */
 
-/* Time for a new segment? A shared log: when its blocks outgrow the limit, and the INDEX. An agent's log: at a block with
-   a snapshot, so that opening needs no other segment. */
+/* Time for a new segment? A shared log: when its blocks outgrow the limit, and the INDEX. An agent's log: at a block
+   with a snapshot, so that opening needs no other segment. */
 static int pai_wants_segment(const pagent_files *files, const pai_log *log, int has_snapshot)
 {
     uint64_t bytes = log->end - log->start, limit = files->options.segment_size;
@@ -10194,7 +10346,8 @@ static int pai_check_append(pagent_files *files, const pagent_append *request, c
     for (; at < request->size; count++) {
         const uint8_t *block = request->blocks + at;
         const pai_block *header = &checked.header;
-        if (request->size - at < 2 * PAI_LINE || pai_decode_header(&files->crc, block, 0, &checked.header) != PAGENT_OK ||
+        if (request->size - at < 2 * PAI_LINE ||
+            pai_decode_header(&files->crc, block, 0, &checked.header) != PAGENT_OK ||
             pai_block_size(header) > request->size - at || pai_check_payload(&files->crc, block, header) != PAGENT_OK ||
             pai_block_summary(block, header, &checked.summary) != PAGENT_OK) {
             return PAGENT_E_CORRUPT;
@@ -10204,7 +10357,8 @@ static int pai_check_append(pagent_files *files, const pagent_append *request, c
         if (header->flags & PAI_CARRIES_SNAPSHOT) last.chain_count = 0;
         if (last.chain_count++ >= PAI_BASED_MAX) return PAGENT_E_LIMIT;
         checked.link = pai_link(&files->crc, block);
-        if (pai_append_bytes(&files->heap, &files->checked, &checked, sizeof checked) != PAGENT_OK) return PAGENT_E_MEMORY;
+        if (pai_append_bytes(&files->heap, &files->checked, &checked, sizeof checked) != PAGENT_OK)
+            return PAGENT_E_MEMORY;
         last.version = header->version;
         last.link = checked.link;
         last.epoch = (uint32_t)header->epoch;
@@ -10309,8 +10463,8 @@ static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *
 
 /* ---- Flushing. */
 
-/* Is the log's segment still ours to write to? The next number must be free, and then our own file still there: a writer
-   that came after us, and has trimmed its traces away, removed ours first. */
+/* Is the log's segment still ours to write to? The next number must be free, and then our own file still there: a
+   writer that came after us, and has trimmed its traces away, removed ours first. */
 static int pai_check_fence(pagent_files *files, const pai_log *log)
 {
     int found = pai_segment_exists(files, log->stream, log->number + 1);
@@ -10344,7 +10498,8 @@ static int pai_flush_runs(pagent_files *files, size_t *at, size_t *from)
         const pai_log *log = pai_log_at(files, first->log);
         end = pai_batch_run(files, end, &size);
         result = pai_get_segment(files, log->stream, log->number, &segment);
-        if (result == PAGENT_OK) result = pai_write_all(dev, segment->file, files->batch.data + *from, size, first->offset);
+        if (result == PAGENT_OK)
+            result = pai_write_all(dev, segment->file, files->batch.data + *from, size, first->offset);
         if (result != PAGENT_OK) return result;
         *from += size;
     }
@@ -10463,9 +10618,9 @@ typedef struct pai_reading { /* a read under way */
     uint64_t version; /* of the block wanted next */
     uint32_t used;    /* bytes of the buffer */
     uint32_t count;
-    uint32_t needed;  /* bytes of the block that did not fit; 0: all did */
-    uint32_t base;    /* `version` is to become that of the newest snapshot at or before it; */
-    uint32_t oldest;  /* or that of the oldest snapshot that is kept */
+    uint32_t needed; /* bytes of the block that did not fit; 0: all did */
+    uint32_t base;   /* `version` is to become that of the newest snapshot at or before it; */
+    uint32_t oldest; /* or that of the oldest snapshot that is kept */
 } pai_reading;
 
 static int pai_read_damaged(pagent_files *files, const pai_reading *reading, uint32_t number, uint64_t offset,
@@ -10540,7 +10695,8 @@ static int pai_read_chain(pagent_files *files, pai_reading *reading)
     return result;
 }
 
-/* ---- Older history: back from the newest segment, INDEX by INDEX, to the one that has the version; then forward, block by
+/* ---- Older history: back from the newest segment, INDEX by INDEX, to the one that has the version; then forward,
+   block by
    block. A cursor remembers where the last read stopped, so that reading on costs what it reads. */
 
 /* Which segment comes after `number` (0: none), and where the blocks of `number` end. */
@@ -10603,7 +10759,8 @@ static int pai_find_history(pagent_files *files, const pai_reading *reading)
     return pai_find_successor(files, log, found, &files->cursor.next, &files->cursor.limit);
 }
 
-/* One step of the walk: *here when the block under the cursor is the one wanted. Moves the cursor behind what it skips. */
+/* One step of the walk: *here when the block under the cursor is the one wanted. Moves the cursor behind what it skips.
+   */
 static int pai_walk_step(pagent_files *files, pai_reading *reading, pai_segment **segment, pai_block *header, int *here)
 {
     pai_cursor *cursor = &files->cursor;
@@ -10644,7 +10801,8 @@ static int pai_read_history(pagent_files *files, pai_reading *reading)
 {
     uint64_t stream = reading->head.stream;
     int result = PAGENT_OK, here;
-    if (reading->oldest || reading->base || files->cursor.stream != stream || files->cursor.version != reading->version) {
+    if (reading->oldest || reading->base || files->cursor.stream != stream ||
+        files->cursor.version != reading->version) {
         result = pai_find_history(files, reading);
     }
     files->cursor.stream = 0;
@@ -10733,7 +10891,8 @@ static int pai_files_read(void *ctx, const pagent_read *request, pagent_io *io)
     io->count = 0;
     io->version = 0;
     if (files->failed == PAGENT_E_STORAGE) return PAGENT_E_STORAGE;
-    if (request->mode > PAGENT_READ_FROM || (request->capacity != 0 && request->buffer == NULL)) return PAGENT_E_ARGUMENT;
+    if (request->mode > PAGENT_READ_FROM || (request->capacity != 0 && request->buffer == NULL))
+        return PAGENT_E_ARGUMENT;
     for (tries = 0; tries < PAI_TRIES; tries++) {
         if (files->options.read_only) result = pai_update(files, request->stream, 0);
         if (result == PAGENT_OK) result = pai_read_once(files, request, io);
@@ -10756,7 +10915,8 @@ static void pai_list_item(const pai_head *head, const pagent_list *request, page
     item->flags = head->flags;
 }
 
-/* By due time: a walk over the top of the heap; the cursor is a place in it, + 1. By flags, or all: a walk over the heads. */
+/* By due time: a walk over the top of the heap; the cursor is a place in it, + 1. By flags, or all: a walk over the
+   heads. */
 static int pai_files_list(void *ctx, const pagent_list *request, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
@@ -10821,9 +10981,10 @@ static int pai_live_bytes(pagent_files *files, uint32_t number, uint64_t *live, 
     return PAGENT_OK;
 }
 
-/* Below which segment nothing of a log is needed; an agent that refers to transcript entries in older blocks (*runs), and
-   one whose chain begins in that segment (*holder). */
-static uint32_t pai_log_floor(const pagent_files *files, uint64_t stream, uint32_t newest, uint64_t *runs, uint64_t *holder)
+/* Below which segment nothing of a log is needed; an agent that refers to transcript entries in older blocks (*runs),
+   and one whose chain begins in that segment (*holder). */
+static uint32_t pai_log_floor(const pagent_files *files, uint64_t stream, uint32_t newest, uint64_t *runs,
+                              uint64_t *holder)
 {
     uint32_t i, floor = newest;
     for (i = 0, *runs = 0, *holder = 0; i < files->table.heads.count; i++) {
@@ -10856,7 +11017,8 @@ static int pai_trim_log(pagent_files *files, size_t first, size_t last, pagent_i
             if (segment->stream == stream && segment->number == number) (void)pai_close_segment(files, segment);
         }
         result = dir->remove(dir->ctx, pai_segment_name(files, stream, number));
-        if (result == PAGENT_OK || result == PAGENT_E_NOT_FOUND) result = dir->sync_dir(dir->ctx, ""); /* no gap, ever */
+        if (result == PAGENT_OK || result == PAGENT_E_NOT_FOUND)
+            result = dir->sync_dir(dir->ctx, ""); /* no gap, ever */
         if (result != PAGENT_OK) return result;
         io->count++;
     }
@@ -10988,7 +11150,8 @@ static int pai_compare_record(pagent_files *files, void *ctx, const uint8_t *rec
     pai_begin_report(&report, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, 0);
     report.stream = head->stream;
     report.version = pai_get64(record + 8);
-    (void)pai_send_report(files, &report, verify->log.stream, verify->log.number, "the index differs from the blocks before");
+    (void)pai_send_report(files, &report, verify->log.stream, verify->log.number,
+                          "the index differs from the blocks before");
     return PAGENT_OK;
 }
 
@@ -11008,12 +11171,13 @@ static int pai_verify_rest(pai_verify *verify, const pai_segment *segment, uint6
     }
     result = pai_look_ahead(files, segment, at, UINT64_MAX, &rest);
     if (result != PAGENT_OK || rest.bits == 0) return result;
-    return pai_report(files, PAGENT_DIRTY, PAGENT_OK, segment->stream, segment->number, at, "bytes after the end; ignored");
+    return pai_report(files, PAGENT_DIRTY, PAGENT_OK, segment->stream, segment->number, at,
+                      "bytes after the end; ignored");
 }
 
 /* The end of a segment: the newest one is classified; an older one must reach the cut that its successor names. */
-static int pai_verify_end(pai_verify *verify, const pai_segment *segment, uint64_t limit, uint64_t link, enum pai_bad bad,
-                          pai_block *header)
+static int pai_verify_end(pai_verify *verify, const pai_segment *segment, uint64_t limit, uint64_t link,
+                          enum pai_bad bad, pai_block *header)
 {
     pagent_files *files = verify->files;
     const pai_log *log = &verify->log;
@@ -11028,10 +11192,12 @@ static int pai_verify_end(pai_verify *verify, const pai_segment *segment, uint64
     result = pai_classify(files, segment, log->end, bad, header, &found);
     if (result != PAGENT_OK) return result;
     if (limit != UINT64_MAX && found.report.result == PAGENT_OK) {
-        pai_find_says(&found, PAGENT_DAMAGE_LOST_TAIL, PAGENT_E_LOST_TAIL, "ends before the end that the next one names");
+        pai_find_says(&found, PAGENT_DAMAGE_LOST_TAIL, PAGENT_E_LOST_TAIL,
+                      "ends before the end that the next one names");
     }
     if (found.report.damage == PAGENT_TORN || found.report.damage == PAGENT_DIRTY) verify->torn++;
-    if (found.report.damage != PAGENT_CLEAN) (void)pai_send_report(files, &found.report, log->stream, log->number, found.what);
+    if (found.report.damage != PAGENT_CLEAN)
+        (void)pai_send_report(files, &found.report, log->stream, log->number, found.what);
     return PAGENT_OK;
 }
 
@@ -11062,7 +11228,8 @@ static int pai_verify_segment(pai_verify *verify, uint32_t number, uint64_t limi
     if (result == PAGENT_OK) result = pai_look_at_size(files, segment);
     if (result == PAGENT_OK) result = pai_read_index(files, segment, pai_compare_record, verify, &link_0, &blocks);
     if (result == PAGENT_OK && verify->records < known) { /* heads stay for ever */
-        (void)pai_report(files, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, log->stream, number, 0, "the index forgot an agent");
+        (void)pai_report(files, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, log->stream, number, 0,
+                         "the index forgot an agent");
     }
     if (result == PAGENT_OK) result = pai_load_segment(files, log, number, limit, &header, &bad);
     else pai_forget_heads(files, log->stream);
@@ -11159,10 +11326,15 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
 
 /* ================================================================================================================
    [INBOX]  messages to the owner of a directory, from any process
-   A message is a file named by the hash of its id, so that sending twice is sending once; its receipt has the same hash.
-   Invariant: a message is removed only after its receipt is durable. A frame: magic:4 size:4 crc:4 (zero):4 time_ms:8,
-   then the encoded request or receipt; the CRC covers time and bytes. */
-enum { PAI_FRAME = 24, PAI_RECEIPT_BYTES = 1024, PAI_RECEIPTS_KEPT = 1000, PAI_TEMP_AGE_MS = 3600 * 1000 };
+   A message is a file named by the hash of its id, so that sending twice is sending once; its receipt has the same
+   hash. Invariant: a message is removed only after its receipt is durable. A frame: magic:4 size:4 crc:4 (zero):4
+   time_ms:8, then the encoded request or receipt; the CRC covers time and bytes. */
+enum {
+    PAI_FRAME = 24,
+    PAI_RECEIPT_BYTES = 1024,
+    PAI_RECEIPTS_KEPT = 1000,
+    PAI_TEMP_AGE_MS = 3600 * 1000
+};
 static const uint32_t pai_frame_magic = UINT32_C(0xA39C57E1);
 
 static void pai_inbox_name(char name[PAI_FILE_NAME], char kind, uint64_t id)
@@ -11223,7 +11395,8 @@ static int pai_same_message(const pagent_dir *dir, const pai_heap *heap, const c
     int result;
     if (other == NULL) return PAGENT_E_MEMORY;
     result = pai_read_file(dir, name, other, size, &found, &got);
-    if (result == PAGENT_OK && (found != size || got != size || !pai_equal(other + PAI_FRAME, frame + PAI_FRAME, size - PAI_FRAME))) {
+    if (result == PAGENT_OK &&
+        (found != size || got != size || !pai_equal(other + PAI_FRAME, frame + PAI_FRAME, size - PAI_FRAME))) {
         result = PAGENT_E_EXISTS;
     }
     pai_free(heap, other, size);
@@ -11354,7 +11527,8 @@ static int pai_list_inbox(pagent_files *files, char kind, int times, pai_buffer 
         result = files->dir.list(files->dir.ctx, "inbox", index, name);
         if (result != PAGENT_OK) break;
         if (pai_length(name) > 4 && pai_equal(name, "tmp-", 4)) pai_drop_temp(files, name);
-        if (pai_length(name) != 18 || name[0] != kind || name[1] != '-' || !pai_parse_hex64(name + 2, &item.minor)) continue;
+        if (pai_length(name) != 18 || name[0] != kind || name[1] != '-' || !pai_parse_hex64(name + 2, &item.minor))
+            continue;
         item.major = 0;
         result = pai_append_bytes(&files->heap, out, &item, sizeof item);
         if (result != PAGENT_OK) return result;
@@ -11373,7 +11547,8 @@ static int pai_drop_receipts(pagent_files *files)
 {
     size_t i, count;
     int result = pai_list_inbox(files, 'r', 0, &files->inbox);
-    if (result != PAGENT_OK || pai_listed_count(&files->inbox) <= PAI_RECEIPTS_KEPT + PAI_RECEIPTS_KEPT / 4) return result;
+    if (result != PAGENT_OK || pai_listed_count(&files->inbox) <= PAI_RECEIPTS_KEPT + PAI_RECEIPTS_KEPT / 4)
+        return result;
     result = pai_list_inbox(files, 'r', 1, &files->inbox);
     count = pai_listed_count(&files->inbox);
     for (i = 0; result == PAGENT_OK && i + PAI_RECEIPTS_KEPT < count; i++) {
@@ -11449,7 +11624,8 @@ static int pai_collect_letter(pagent_files *files, uint64_t id, const pagent_col
         }
         files->scratch.size = 0;
         result = pai_reserve(&files->heap, &files->scratch, (size_t)size);
-        if (result == PAGENT_OK) result = pai_read_file(&files->dir, name, files->scratch.data, (size_t)size, &size, &got);
+        if (result == PAGENT_OK)
+            result = pai_read_file(&files->dir, name, files->scratch.data, (size_t)size, &size, &got);
         if (result != PAGENT_OK) return result;
         if (got == size && pai_check_frame(&files->crc, files->scratch.data, got) == PAGENT_OK) {
             io->size = (uint32_t)(size - PAI_FRAME);
@@ -11513,15 +11689,16 @@ static int pai_files_settle(void *ctx, const pagent_settle *request, pagent_io *
 #include <unistd.h>
 
 #if defined(__GLIBC__) && (!defined(_POSIX_C_SOURCE) || _POSIX_C_SOURCE < 200809L)
-#error "persistent_agent.h: a system header came first and hides POSIX; include this before it, or -D_POSIX_C_SOURCE=200809L"
+#error "persistent_agent.h: include it before system headers, or compile with -D_POSIX_C_SOURCE=200809L"
 #elif !defined(_POSIX_VERSION) || _POSIX_VERSION < 200809L
-#error "persistent_agent.h: no POSIX.1-2008 system; define PAGENT_NO_POSIX and give pagent_open_files a pagent_dir of yours"
+#error "persistent_agent.h: no POSIX.1-2008 here: define PAGENT_NO_POSIX, and bring a pagent_dir"
 #endif
 
 #if defined(__linux__)
 #include <sys/syscall.h>
 #endif
-#if defined(__linux__) && defined(SYS_renameat2) && (!defined(__GLIBC__) || defined(_DEFAULT_SOURCE) || defined(_GNU_SOURCE))
+#if defined(__linux__) && defined(SYS_renameat2) &&                                                                    \
+    (!defined(__GLIBC__) || defined(_DEFAULT_SOURCE) || defined(_GNU_SOURCE))
 #define PAI_RENAMEAT2 1
 #endif
 #if defined(F_OFD_SETLK)
@@ -11530,10 +11707,13 @@ static int pai_files_settle(void *ctx, const pagent_settle *request, pagent_io *
 #define PAI_OFD_SETLK 37 /* glibc shows the name to _GNU_SOURCE only; the number is the kernel's */
 #endif
 
-enum { PAI_TEMPS = 8, PAI_ZEROS = 64 * 1024 };
+enum {
+    PAI_TEMPS = 8,
+    PAI_ZEROS = 64 * 1024
+};
 
 typedef struct pai_posix {
-    int root;  /* descriptors */
+    int root; /* descriptors */
     int inbox;
     int lock;
     pid_t owner; /* who took the lock; 0: nobody */
@@ -11590,8 +11770,8 @@ static int64_t pai_posix_pwrite(void *ctx, int file, const void *buffer, uint32_
     return done < 0 ? pai_posix_error(errno) : (int64_t)done;
 }
 
-/* Has the file still a name? Where the system can say so without looking at its times: asking for those makes Linux give
-   the next write a fresh time, and every write after a sync then costs half as much again. */
+/* Has the file still a name? Where the system can say so without looking at its times: asking for those makes Linux
+   give the next write a fresh time, and every write after a sync then costs half as much again. */
 static int pai_posix_is_linked(int descriptor)
 {
 #if defined(__linux__) && defined(STATX_NLINK)
@@ -11634,7 +11814,8 @@ static int pai_posix_zeros(int descriptor, uint64_t at, uint64_t size)
     return result;
 }
 
-/* Space from `at` to `size`. What was only reserved costs each small write an entry in the file system's own journal, so a
+/* Space from `at` to `size`. What was only reserved costs each small write an entry in the file system's own journal,
+   so a
    small piece is filled with zeros too; a large one is for large batches, which do not notice. */
 static int pai_posix_extend(int descriptor, off_t at, uint64_t size)
 {
@@ -11724,7 +11905,8 @@ static int pai_posix_publish(void *ctx, int file, const char *name, int exclusiv
     if (exclusive) {
         result = pai_posix_rename_new(posix, posix->temp[i].name, name);
     } else {
-        result = renameat(posix->root, posix->temp[i].name, posix->root, name) == 0 ? PAGENT_OK : pai_posix_error(errno);
+        result =
+            renameat(posix->root, posix->temp[i].name, posix->root, name) == 0 ? PAGENT_OK : pai_posix_error(errno);
     }
     if (result == PAGENT_OK) posix->temp[i].file = 0;
     return result;
@@ -11832,7 +12014,8 @@ static int pai_posix_sync_dir(void *ctx, const char *folder)
     return done == 0 || errno == EINVAL ? PAGENT_OK : PAGENT_E_STORAGE; /* EINVAL: no such thing on this file system */
 }
 
-/* The file `lock` is never removed: a lock is on the file, not on its name. Where open file descriptions can hold locks,
+/* The file `lock` is never removed: a lock is on the file, not on its name. Where open file descriptions can hold
+   locks,
    those: the old kind is dropped when any descriptor of the file is closed in this process. */
 static int pai_posix_lock(void *ctx)
 {
@@ -11964,7 +12147,8 @@ PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create)
         int made = mkdirat(posix->root, "inbox", 0777) == 0;
         if (!made && errno != EEXIST) result = pai_posix_error(errno);
         /* durable; where there is a lock, an earlier opening has come past here */
-        if (result == PAGENT_OK && (made || pai_posix_exists(posix, "lock") != 1)) result = pai_posix_sync_dir(posix, "");
+        if (result == PAGENT_OK && (made || pai_posix_exists(posix, "lock") != 1))
+            result = pai_posix_sync_dir(posix, "");
     }
     if (result == PAGENT_OK) {
         posix->inbox = openat(posix->root, "inbox", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -12164,9 +12348,9 @@ static const char *pai_type_name(uint32_t type)
 
 static const char *pai_outcome_name(uint32_t outcome)
 {
-    static const char *const names[] = {"",          "taken",     "refused",     "deferred", "error",
-                                        "parked",    "retry",     "claimed",     "cancelled", "rolled back",
-                                        "forked",    "retried",   "moved out",   "moved in", "delivered"};
+    static const char *const names[] = {"",       "taken",   "refused",   "deferred",  "error",
+                                        "parked", "retry",   "claimed",   "cancelled", "rolled back",
+                                        "forked", "retried", "moved out", "moved in",  "delivered"};
     return outcome < sizeof names / sizeof names[0] ? names[outcome] : "unknown";
 }
 
@@ -12343,7 +12527,8 @@ static uint32_t pai_count_blocks(const pagent_engine *e, const uint8_t *blocks, 
     return count;
 }
 
-/* Reads foreign blocks from the first to the last as if they stood in a store: what cannot be read here must not come in. */
+/* Reads foreign blocks from the first to the last as if they stood in a store: what cannot be read here must not come
+   in. */
 static int pai_replay(pagent_engine *e, pai_state *state, const uint8_t *blocks, size_t size, uint32_t count)
 {
     pagent_store store = e->store;
@@ -12513,10 +12698,10 @@ PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks
 
    Copyright (c) 2026 The persistent_agent.h authors
 
-   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
-   files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
-   modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
-   Software is furnished to do so, subject to the following conditions:
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+   documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+   rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+   permit persons to whom the Software is furnished to do so, subject to the following conditions:
 
    The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
    Software.

@@ -3,7 +3,7 @@
 #
 # PROGRAMS is the directory with the program `review` (and, if it is there, `pagentctl`); WORK is an empty directory.
 # Real documents are reviewed: this repository's own, and the system's licence texts where they exist. The process that
-# reviews them is killed with SIGKILL at least 20 times: at a host call that the seed picks, or by time. Between the kills
+# reviews them is killed with SIGKILL at least 20 times: at a host call that the seed picks, or by time. Between them
 # and during the runs a second process approves, rejects, edits and cancels. In the end the journal, the reports and a
 # witness file must tell one story; if anything is off, the exit status is not 0.
 set -u
@@ -56,7 +56,10 @@ roll() {
 
 # Documents with an open question, one a line.
 asking() { review status --json | sed -n 's/.*"id":"\([^"]*\)".*"question":true.*/\1/p' | grep -v '^nobody'; }
-in_work() { review status --json | grep '"question":false' | grep -c -v '"state":"\(published\|rejected\|cancelled\|failed\)"'; }
+in_work() {
+    review status --json | grep '"question":false' |
+        grep -c -v '"state":"\(published\|rejected\|cancelled\|failed\)"'
+}
 first_asking() { asking | sed -n 1p; }
 
 where() {
@@ -186,7 +189,8 @@ done
 say "Deadlines: a question that nobody answers is asked a second time, then the answer is no"
 mkdir -p "$work/late"
 cp "$last" "$work/late/nobody-answers.txt"
-review start "$work/late/nobody-answers.txt" --deadline 1 --threshold 0 >>"$log" 2>&1 || fault "starting the late one failed"
+review start "$work/late/nobody-answers.txt" --deadline 1 --threshold 0 >>"$log" 2>&1 ||
+    fault "starting the late one failed"
 own
 tries=0
 while [ $tries -lt 100 ]; do
@@ -197,7 +201,8 @@ while [ $tries -lt 100 ]; do
     sleep 0.1 2>/dev/null || sleep 1
 done
 [ "$state" = rejected ] || fault "the late one is $state, not rejected"
-review history nobody | sed -n 's/^\( *[0-9]*\)  .* \(publication[^ ]*\) .* \([a-z]* -> [a-z]*\).*/           \1  \2: \3/p'
+review history nobody |
+    sed -n 's/^\( *[0-9]*\)  .* \(publication[^ ]*\) .* \([a-z]* -> [a-z]*\).*/           \1  \2: \3/p'
 kill -TERM "$owner"
 wait "$owner" || fault "a run that was asked to end ended with status $?"
 
@@ -211,7 +216,8 @@ while [ $turn -lt 60 ]; do
 done
 review run --witness "$witness" >>"$log" 2>&1 || fault "the last run failed, see $log"
 say "            $(where)"
-published=$(review status --json | grep '"state":"published"' | sed -n 's/.*"id":"\([^"]*\)".*"risk":[6-9][0-9].*/\1/p' | sed -n 1p)
+published=$(review status --json | grep '"state":"published"' |
+    sed -n 's/.*"id":"\([^"]*\)".*"risk":[6-9][0-9].*/\1/p' | sed -n 1p)
 if [ -n "$published" ]; then
     if review rollback "$published" 2 >"$work/rollback.txt" 2>&1; then
         fault "a rollback across a publication was not refused"

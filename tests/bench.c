@@ -4,8 +4,9 @@
 
    bench [--quick] [--markdown] [--only ROW] [--list] [DIRECTORY]
 
-   DIRECTORY (build/bench.work if not given) must be on the disk that is to be measured; it is emptied. --quick is a smoke
-   run: a few rounds, nothing judged. Exit: 0, also when a bar is missed; 1 when something does not work; 2 bad usage. */
+   DIRECTORY (build/bench.work if not given) must be on the disk that is to be measured; it is emptied. --quick is a
+   smoke run: a few rounds, nothing judged. Exit: 0, also when a bar is missed; 1 when something does not work; 2 bad
+   usage. */
 #define _GNU_SOURCE
 #define PERSISTENT_AGENT_IMPLEMENTATION
 #include "../persistent_agent.h"
@@ -747,7 +748,8 @@ static int count_publish(void *ctx, int file, const char *name, int exclusive)
     return posix_publish(ctx, file, name, exclusive);
 }
 
-/* At least so many steps, and then more until the newest segment is nearly full: what opening reads is then the most that
+/* At least so many steps, and then more until the newest segment is nearly full: what opening reads is then the most
+   that
    it ever reads. */
 static void build_history(place *p, uint32_t steps)
 {

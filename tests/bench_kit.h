@@ -690,7 +690,8 @@ static void create_many(place *p, const char *machine, uint32_t count)
     poll_until_idle(p);
 }
 
-/* Loads the agent and shows that it is ready: a signal that its machine does not declare is refused by the agent itself,
+/* Loads the agent and shows that it is ready: a signal that its machine does not declare is refused by the agent
+   itself,
    and nothing is written. */
 static void make_ready(place *p, const char *name)
 {

@@ -1,7 +1,8 @@
-/* fuzz_journal.c: hostile journals. The input becomes payloads of blocks whose checksums and chain are made right, so that
-   what lies behind them is reached: sections that do not fit, lengths that overflow, effects that were never issued, deltas
-   beyond the context, runs that point nowhere. Nothing may crash, hang, leak or take more memory than the limits allow.
-   Built for libFuzzer by `./build.sh fuzz`; with FUZZ_REPLAY it is a program that runs the files it is given. */
+/* fuzz_journal.c: hostile journals. The input becomes payloads of blocks whose checksums and chain are made right, so
+   that
+   what lies behind them is reached: sections that do not fit, lengths that overflow, effects that were never issued,
+   deltas beyond the context, runs that point nowhere. Nothing may crash, hang, leak or take more memory than the limits
+   allow. Built for libFuzzer by `./build.sh fuzz`; with FUZZ_REPLAY it is a program that runs the files it is given. */
 #define PERSISTENT_AGENT_IMPLEMENTATION
 #define PAGENT_NO_FILE
 #include "../persistent_agent.h"
