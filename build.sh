@@ -408,14 +408,15 @@ lint_cppcheck() {
             --error-exitcode=1 --suppress=missingIncludeSystem -j "$JOBS"
 }
 
-# Left out: what speaks against the style here (two numbers side by side, X-macros, arrays of pointers, const cast away by
-# way of an integer for -Wcast-qual, fields in the order of their meaning), feature-test macros, results of printf, and
+# Left out: what speaks against the style here (two numbers side by side, X-macros, arrays of pointers, casts of const
+# by way of an integer for -Wcast-qual, fields in the order of their meaning), feature-test macros, results of printf, and
 # strerror in programs of one thread; and what -Wconversion says better.
 TIDY_CHECKS='-*,clang-analyzer-*,bugprone-*,performance-*,portability-*,misc-*,cert-*,concurrency-*,
 readability-misleading-indentation,readability-misplaced-array-index,readability-redundant-declaration,
 readability-inconsistent-declaration-parameter-name,readability-suspicious-call-argument,
 -bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-cert-dcl37-c,-cert-dcl51-cpp,-cert-err33-c,
--concurrency-mt-unsafe,-clang-analyzer-optin.performance.Padding,-bugprone-macro-parentheses,-bugprone-sizeof-expression,
+-concurrency-mt-unsafe,-clang-analyzer-optin.performance.Padding,-bugprone-macro-parentheses,
+-bugprone-sizeof-expression,
 -bugprone-implicit-widening-of-multiplication-result,-performance-no-int-to-ptr,-misc-no-recursion,
 -misc-unused-parameters,
 -clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling'

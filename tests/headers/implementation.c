@@ -1,4 +1,4 @@
-/* The header with its implementation, and nothing else. The switches are the other orders in which programs include it. */
+/* The header with its implementation, and nothing else. The switches are the other orders of including it. */
 #ifdef SYSTEM_HEADERS_FIRST
 #include <errno.h>
 #include <fcntl.h>
