@@ -409,7 +409,7 @@ lint_cppcheck() {
 }
 
 # Left out: what speaks against the style here (two numbers side by side, X-macros, arrays of pointers, casts of const
-# by way of an integer for -Wcast-qual, fields in the order of their meaning), feature-test macros, results of printf, and
+# by way of integers for -Wcast-qual, fields in the order of their meaning), feature-test macros, results of printf, and
 # strerror in programs of one thread; and what -Wconversion says better.
 TIDY_CHECKS='-*,clang-analyzer-*,bugprone-*,performance-*,portability-*,misc-*,cert-*,concurrency-*,
 readability-misleading-indentation,readability-misplaced-array-index,readability-redundant-declaration,

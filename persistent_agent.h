@@ -953,7 +953,8 @@ typedef struct pagent_dir {
     void *ctx;
     pagent_dev dev;
     int (*open)(void *ctx, const char *name, uint32_t flags); /* an existing file: a handle */
-    int (*create_temp)(void *ctx, const char *name);          /* a new empty file under a temporary name: a handle */
+    int (*create_temp)(void *ctx, const char *name);          /* a new empty file under this name, "tmp-…" or
+                                                                 "inbox/tmp-…"; E_EXISTS if there is one: a handle */
     int (*publish)(void *ctx, int file, const char *name, int exclusive); /* rename that file to `name`; exclusive:
                                                                    E_EXISTS if there is one, atomically. Keeps it
                                                                    open */
@@ -998,8 +999,9 @@ typedef struct pagent_file_options {
     uint32_t log_per_agent;    /* 0: one shared log, group commit over all agents; 1: one log for each agent */
     uint32_t read_only;        /* takes no lock, repairs nothing; a live log's first invalid block is its end */
     uint32_t truncate_suspect; /* a SUSPECT tail is cut off like a torn one: the caller has decided */
-    uint32_t segment_size;     /* a new segment after so many bytes; 0: 64 MiB shared, 1 MiB for an agent */
-    uint32_t preallocate_max;  /* 0: 16 MiB shared, 1 MiB for an agent */
+    uint32_t segment_size;     /* a new segment after so many bytes; 0: what keeps opening fast: 2,400 blocks, 4 MiB shared,
+                                  1 MiB for an agent */
+    uint32_t preallocate_max;  /* 0: 512 KiB; for large batches 16 MiB shared, 1 MiB for an agent */
     /* Told of everything that is not clean, before anything is changed. Optional. */
     void (*on_discard)(void *ctx, const pagent_damage_report *report);
     void *ctx;
