@@ -999,8 +999,8 @@ typedef struct pagent_file_options {
     uint32_t log_per_agent;    /* 0: one shared log, group commit over all agents; 1: one log for each agent */
     uint32_t read_only;        /* takes no lock, repairs nothing; a live log's first invalid block is its end */
     uint32_t truncate_suspect; /* a SUSPECT tail is cut off like a torn one: the caller has decided */
-    uint32_t segment_size;     /* a new segment after so many bytes; 0: what keeps opening fast: 2,400 blocks, 4 MiB shared,
-                                  1 MiB for an agent */
+    uint32_t segment_size;     /* a new segment after so many bytes; 0: as fast opening wants it: 2,400 blocks,
+                                  or 4 MiB shared, 1 MiB for an agent */
     uint32_t preallocate_max;  /* 0: 512 KiB; for large batches 16 MiB shared, 1 MiB for an agent */
     /* Told of everything that is not clean, before anything is changed. Optional. */
     void (*on_discard)(void *ctx, const pagent_damage_report *report);
