@@ -902,8 +902,7 @@ PAGENT_API int pagent_check_anchor(pagent_engine *engine, const char *agent, uin
 PAGENT_API uint64_t pagent_stream_of(const char *agent);
 
 /* Brings the blocks of one agent, oldest first, from another store. The first must carry a snapshot. `as` NULL: the
-   same
-   canonical bytes under the same name; the agent must have been moved out (E_REFUSED otherwise), and MOVE_IN lets it go
+   same canonical bytes under the same name; the agent must have been moved out (E_REFUSED otherwise); MOVE_IN lets it go
    on here. `as` a new name: a fork of its newest state, moved or not. E_EXISTS; E_CORRUPT at a broken chain.
    Synchronous stores only. */
 PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks, size_t size, const char *as);
@@ -1797,8 +1796,8 @@ typedef struct pai_mail { /* an event that waits in the mailbox; its bytes follo
     uint8_t tried; /* no row here: wait until the state changes */
 } pai_mail;
 
-/*  MAIL       version:8 index:4 kind:1 flags:1 name:2 effect version:8 effect index:4 attempt:4 code:4 who size:4 who
-   data
+/*  MAIL       version:8 index:4 kind:1 flags:1 name:2 effect version:8 effect index:4 attempt:4 code:4 who size:4
+               who data
     MAIL_DONE  version:8 index:4 (zero):4  */
 enum {
     PAI_MAIL_FRONT = 40,
@@ -2204,8 +2203,8 @@ static int pai_set_context(pai_state *state, const uint8_t *data, uint32_t size)
     return pai_append_bytes(state->heap, &state->context, data, size);
 }
 
-/*  DELTA  crc of what is replaced:4 count:2 (zero):2  then count × { offset:4 delete:4 insert:4 }  then the inserted
-   bytes
+/*  DELTA  crc of what is replaced:4 count:2 (zero):2  then count × { offset:4 delete:4 insert:4 }  then the
+           inserted bytes
     Offsets are into the context as it is when the splice's turn comes; ascending. */
 static int pai_apply_delta(pai_state *state, const pai_crc *crc, const pai_section *section)
 {
@@ -5247,7 +5246,7 @@ static int pai_outstanding(const pagent_step *step, const pagent_effect_id *id, 
         const pai_effect *effect = &state->effects[i];
         if (id != NULL ? effect->version == id->version && effect->index == id->index
                        : effect->kind == PAGENT_EFFECT_TIMER && effect->name == timer) {
-            *found = *effect;
+            pai_copy(found, effect, sizeof *found);
             there = 1;
         }
     }
@@ -5257,7 +5256,7 @@ static int pai_outstanding(const pagent_step *step, const pagent_effect_id *id, 
             pai_parse_effect(&section, &staged);
             if (id != NULL ? staged.version == id->version && staged.index == id->index
                            : staged.kind == PAGENT_EFFECT_TIMER && staged.name == timer) {
-                *found = staged;
+                pai_copy(found, &staged, sizeof *found);
                 there = 1;
             }
         } else if (section.tag == PAI_TAG_EFFECT_CHANGE && there && pai_get64(section.data) == found->version &&
@@ -8727,8 +8726,7 @@ static void pai_set_due(pai_heads *table, pai_head *head, uint64_t due_ms)
 }
 
 /* The next place after `place` in a walk over those due at or before `limit_ms`; UINT32_MAX at the end. What is due
-   later
-   has nothing earlier below it, so the walk costs what it finds. *later_ms: the earliest due time that it passed by. */
+   later has nothing earlier below it, so the walk costs what it finds. *later_ms: the earliest due time that it passed by. */
 static uint32_t pai_due_step(const pai_heads *table, uint32_t place, uint64_t limit_ms, uint64_t *later_ms)
 {
     int enter = 1;
@@ -9105,8 +9103,7 @@ static int pai_window(pagent_files *files, int file, uint64_t offset, size_t siz
 
 /* ---- Segments: open files with their LOG read, the most recently used ones kept.
      LOG    format:4 min_reader:4 incompatible:4 mode:4 number:4 before:4 (zero):8 before_id:8 before_cut:8
-     before_link:8
-            owner:8 nonce:16 start:8, behind a PAD section; the block is 192 bytes
+            before_link:8 owner:8 nonce:16 start:8, behind a PAD section; the block is 192 bytes
      INDEX  for each agent: stream:8 version:8 link:8 due_ms:8 time_ms:8 epoch:4 state:2 status:1 flags:1 count:4
      (zero):4,
             then count times segment:4 line:4, the oldest first */
@@ -10050,8 +10047,7 @@ static int pai_new_segment(pagent_files *files, pai_log *log, int claim)
 /* ---- Opening, and looking again beside a live writer. */
 
 /* Rules 1 to 7 for the end of a loaded log: what was torn off is reported and then cut off, by a segment of our own
-   (until
-   that is published, the old one may still be somebody's). Then what is left is made durable. */
+   (until that is published, the old one may still be somebody's). Then what is left is made durable. */
 static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, pai_block *header)
 {
     pai_finding found;
@@ -10698,8 +10694,7 @@ static int pai_read_chain(pagent_files *files, pai_reading *reading)
 }
 
 /* ---- Older history: back from the newest segment, INDEX by INDEX, to the one that has the version; then forward,
-   block by
-   block. A cursor remembers where the last read stopped, so that reading on costs what it reads. */
+   block by block. A cursor remembers where the last read stopped, so that reading on costs what it reads. */
 
 /* Which segment comes after `number` (0: none), and where the blocks of `number` end. */
 static int pai_find_successor(pagent_files *files, const pai_log *log, uint32_t number, uint32_t *next, uint64_t *limit)
@@ -11817,8 +11812,7 @@ static int pai_posix_zeros(int descriptor, uint64_t at, uint64_t size)
 }
 
 /* Space from `at` to `size`. What was only reserved costs each small write an entry in the file system's own journal,
-   so a
-   small piece is filled with zeros too; a large one is for large batches, which do not notice. */
+   so a small piece is filled with zeros too; a large one is for large batches, which do not notice. */
 static int pai_posix_extend(int descriptor, off_t at, uint64_t size)
 {
 #if defined(__linux__) || defined(__FreeBSD__)
