@@ -902,8 +902,8 @@ PAGENT_API int pagent_check_anchor(pagent_engine *engine, const char *agent, uin
 PAGENT_API uint64_t pagent_stream_of(const char *agent);
 
 /* Brings the blocks of one agent, oldest first, from another store. The first must carry a snapshot. `as` NULL: the
-   same canonical bytes under the same name; the agent must have been moved out (E_REFUSED otherwise); MOVE_IN lets it go
-   on here. `as` a new name: a fork of its newest state, moved or not. E_EXISTS; E_CORRUPT at a broken chain.
+   same canonical bytes under the same name; the agent must have been moved out (E_REFUSED otherwise), and MOVE_IN lets
+   it go on here. `as` a new name: a fork of its newest state, moved or not. E_EXISTS; E_CORRUPT at a broken chain.
    Synchronous stores only. */
 PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks, size_t size, const char *as);
 
@@ -6764,7 +6764,7 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     pai_finish_block(&e->crc, commit->buffer.data + commit->base, &header, &payload_size);
     commit->buffer.size = commit->base + PAI_HEADER + pai_padded(payload_size);
     commit->count++;
-    commit->request.summary = summary;
+    pai_copy(&commit->request.summary, &summary, sizeof summary);
     commit->request.summary.stream = header.stream;
     commit->request.summary.version = header.version;
     commit->request.epoch = header.epoch;
@@ -7776,7 +7776,7 @@ static void pai_reader_answer(pai_reader *reader, int result, const pagent_io *i
     reader->waiting = 0;
     reader->filled = 1;
     reader->result = result;
-    reader->io = *io;
+    pai_copy(&reader->io, io, sizeof *io);
     if (reader->owner != NULL) pai_mark_ready(reader->engine, reader->owner);
 }
 
@@ -7809,15 +7809,15 @@ PAGENT_API int pagent_store_done(pagent_engine *engine, pagent_op op, int result
     case PAI_OP_READ: pai_reader_answer((pai_reader *)owner, result, io); break;
     case PAI_OP_ORPHAN: pai_free_reader((pai_reader *)owner); break;
     case PAI_OP_LIST:
-        e->list_io = *io;
+        pai_copy(&e->list_io, io, sizeof *io);
         pai_list_answer(e, result);
         break;
     case PAI_OP_TRIM:
-        e->trim_io = *io;
+        pai_copy(&e->trim_io, io, sizeof *io);
         pai_trim_answer(e, result);
         break;
     case PAI_OP_COLLECT:
-        e->collect_io = *io;
+        pai_copy(&e->collect_io, io, sizeof *io);
         pai_collect_answer(e, result);
         break;
     default: pai_end_settling(e, (pai_settling *)owner, result); break;
@@ -8177,7 +8177,7 @@ static int pai_memory_append(void *ctx, const pagent_append *request, pagent_io 
     }
     (void)pai_append_bytes(&memory->heap, &stream->bytes, request->blocks, request->size);
     stream->epoch = request->epoch;
-    stream->summary = request->summary;
+    pai_copy(&stream->summary, &request->summary, sizeof stream->summary);
     return PAGENT_OK;
 }
 
@@ -8249,7 +8249,7 @@ static int pai_memory_list(void *ctx, const pagent_list *request, pagent_io *io)
             io->cursor = i;
             return PAGENT_OK;
         }
-        request->items[io->count++] = *summary;
+        pai_copy(&request->items[io->count++], summary, sizeof *summary);
         if (summary->due_ms > request->due_before_ms && summary->due_ms < io->next_due_ms) {
             io->next_due_ms = summary->due_ms;
         }
@@ -8726,7 +8726,7 @@ static void pai_set_due(pai_heads *table, pai_head *head, uint64_t due_ms)
 }
 
 /* The next place after `place` in a walk over those due at or before `limit_ms`; UINT32_MAX at the end. What is due
-   later has nothing earlier below it, so the walk costs what it finds. *later_ms: the earliest due time that it passed by. */
+   later has nothing earlier below it, so the walk costs what it finds. *later_ms: the earliest due time passed by. */
 static uint32_t pai_due_step(const pai_heads *table, uint32_t place, uint64_t limit_ms, uint64_t *later_ms)
 {
     int enter = 1;
@@ -12527,7 +12527,7 @@ static uint32_t pai_count_blocks(const pagent_engine *e, const uint8_t *blocks, 
    in. */
 static int pai_replay(pagent_engine *e, pai_state *state, const uint8_t *blocks, size_t size, uint32_t count)
 {
-    pagent_store store = e->store;
+    pagent_store store, mine;
     pagent_memory *memory;
     pagent_append request;
     pai_reader *reader;
@@ -12544,13 +12544,15 @@ static int pai_replay(pagent_engine *e, pai_state *state, const uint8_t *blocks,
     request.summary.stream = request.stream;
     request.summary.version = request.first + count - 1;
     result = pai_memory_append(memory, &request, &io);
-    e->store = pagent_memory_store(memory);
+    mine = pagent_memory_store(memory);
+    pai_copy(&store, &e->store, sizeof store);
+    pai_copy(&e->store, &mine, sizeof mine);
     reader = pai_open_reader(e, NULL, state, request.stream, PAGENT_OLDEST);
     if (reader == NULL) result = PAGENT_E_MEMORY;
     if (result == PAGENT_OK) result = pai_reader_load(reader);
     while (result == PAGENT_OK) result = pai_reader_next(reader);
     pai_close_reader(reader);
-    e->store = store;
+    pai_copy(&e->store, &store, sizeof store);
     pagent_close_memory(memory);
     if (result != PAGENT_END) return result < 0 ? result : PAGENT_E_CORRUPT;
     return state->version == request.summary.version ? PAGENT_OK : PAGENT_E_CORRUPT;

@@ -44,7 +44,7 @@ static int log_letter(void *ctx, pagent_step *step, uint32_t tag)
 
 static int begin(void *ctx, pagent_step *step, uint32_t tag)
 {
-    static const char *const names[] = {"tool", "short", "hook", "twice"};
+    static const char *const names[] = {"tool", "short", "hook", "twice", "once"};
     (void)ctx;
     return pagent_begin_call(step, names[tag], "?", 1, NULL);
 }
@@ -69,10 +69,9 @@ static int break_down(void *ctx, pagent_step *step, uint32_t tag)
 }
 
 static const pagent_call_spec calls[] = {
-    {"tool", PAGENT_CRASH_REPEAT, 0, 40, 1000, 3000, 0, 0},
-    {"short", PAGENT_CRASH_REPEAT, 0, 10, 1000, 60000, 0, 5000},
-    {"hook", PAGENT_CRASH_WAIT, 0, 0, 0, 0, 0, 0},
-    {"twice", PAGENT_CRASH_REPEAT, 0, 2, 0, 0, 0, 0},
+    {"tool", PAGENT_CRASH_REPEAT, 0, 40, 1000, 3000, 0, 0}, {"short", PAGENT_CRASH_REPEAT, 0, 10, 1000, 60000, 0, 5000},
+    {"hook", PAGENT_CRASH_WAIT, 0, 0, 0, 0, 0, 0},          {"twice", PAGENT_CRASH_REPEAT, 0, 2, 0, 0, 0, 0},
+    {"once", PAGENT_CRASH_ONCE, 0, 0, 0, 0, 0, 0},
 };
 static const pagent_state states[] = {
     {"idle", NULL, NULL, NULL, NULL, NULL, 0, 0},
@@ -80,6 +79,7 @@ static const pagent_state states[] = {
     {"hurrying", NULL, "short", begin, NULL, NULL, 0, 1},
     {"hooked", NULL, "hook", begin, NULL, NULL, 0, 2},
     {"trying", NULL, "twice", begin, NULL, NULL, 0, 3},
+    {"daring", NULL, "once", begin, NULL, NULL, 0, 4},
     {"held", NULL, NULL, NULL, NULL, NULL, PAGENT_DEFER, 0},
     {"over", NULL, NULL, NULL, NULL, NULL, PAGENT_FINAL, 0},
 };
@@ -88,6 +88,7 @@ static const pagent_transition transitions[] = {
     {"idle", "hurry", NULL, NULL, "hurrying", 0},
     {"idle", "hang", NULL, NULL, "hooked", 0},
     {"idle", "try", NULL, NULL, "trying", 0},
+    {"idle", "dare", NULL, NULL, "daring", 0},
     {"idle", "hold", NULL, NULL, "held", 0},
     {"idle", "a", NULL, log_letter, NULL, 'a'},
     {"idle", "b", NULL, log_letter, NULL, 'b'},
@@ -103,6 +104,9 @@ static const pagent_transition transitions[] = {
     {"hurrying", "short.failure", NULL, log_letter, "idle", 'F'},
     {"hooked", "hook.result", NULL, log_letter, "idle", 'R'},
     {"hooked", "hook.failure", NULL, log_letter, "idle", 'F'},
+    {"daring", "once.result", NULL, log_letter, "idle", 'R'},
+    {"daring", "once.failure", NULL, log_letter, "idle", 'F'},
+    {"daring", "once.in_doubt", NULL, log_letter, "idle", 'D'},
     {"trying", "twice.result", NULL, log_letter, "idle", 'R'},
     {"trying", "twice.failure", NULL, log_letter, "idle", 'F'},
 };
@@ -111,7 +115,7 @@ static const pagent_machine machine = {sizeof machine,
                                        "worker",
                                        NULL,
                                        sizeof(diary),
-                                       "use hurry hang try hold free leave a b say tell break end",
+                                       "use hurry hang try dare hold free leave a b say tell break end",
                                        NULL,
                                        NULL,
                                        PAGENT_ROWS(calls),
@@ -316,6 +320,20 @@ TEST(waiting_calls)
     CHECK_EQ(w.begun, 1);
     CHECK_EQ(answer(0, PAGENT_ANSWERED), PAGENT_OK);
     CHECK_TEXT(look_at("x", NULL, NULL).log, "R");
+    end_world();
+}
+
+/* Crash policy ONCE: not begun again; the machine is told that nobody knows, and the late answer is refused. */
+TEST(calls_in_doubt)
+{
+    begin_world();
+    CHECK_EQ(post("x", "dare", NULL, 0), PAGENT_OK);
+    live_again();
+    CHECK_EQ(w.begun, 1);
+    CHECK_TEXT(look_at("x", NULL, NULL).log, "D");
+    CHECK_EQ(answer(0, PAGENT_ANSWERED), PAGENT_E_STALE);
+    live_again();
+    CHECK_TEXT(look_at("x", NULL, NULL).log, "D");
     end_world();
 }
 
@@ -534,6 +552,6 @@ TEST(broken_chain)
     end_world();
 }
 
-TEST_MAIN(ROW(answer_of_another_life), ROW(waiting_calls), ROW(repeats_count), ROW(backoff), ROW(total_deadline),
-          ROW(deferred_in_order), ROW(parked), ROW(calls_end_with_their_state), ROW(signals_arrive_once),
-          ROW(transcript_stays_in_its_blocks), ROW(conflict_fences), ROW(broken_chain))
+TEST_MAIN(ROW(answer_of_another_life), ROW(waiting_calls), ROW(calls_in_doubt), ROW(repeats_count), ROW(backoff),
+          ROW(total_deadline), ROW(deferred_in_order), ROW(parked), ROW(calls_end_with_their_state),
+          ROW(signals_arrive_once), ROW(transcript_stays_in_its_blocks), ROW(conflict_fences), ROW(broken_chain))
