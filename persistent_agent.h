@@ -8351,18 +8351,23 @@ PAGENT_API int pagent_open_memory(pagent_memory **memory, const pagent_host *hos
     return PAGENT_OK;
 }
 
+static void pai_memory_fill(pagent_memory *memory, pagent_store *store)
+{
+    pai_clear(store, sizeof *store);
+    store->size = sizeof *store;
+    store->ctx = memory;
+    store->append = pai_memory_append;
+    store->read = pai_memory_read;
+    store->list = pai_memory_list;
+    store->trim = pai_memory_trim;
+    store->collect = pai_memory_collect;
+    store->settle = pai_memory_settle;
+}
+
 PAGENT_API pagent_store pagent_memory_store(pagent_memory *memory)
 {
     pagent_store store;
-    pai_clear(&store, sizeof store);
-    store.size = sizeof store;
-    store.ctx = memory;
-    store.append = pai_memory_append;
-    store.read = pai_memory_read;
-    store.list = pai_memory_list;
-    store.trim = pai_memory_trim;
-    store.collect = pai_memory_collect;
-    store.settle = pai_memory_settle;
+    pai_memory_fill(memory, &store);
     return store;
 }
 
@@ -12527,7 +12532,7 @@ static uint32_t pai_count_blocks(const pagent_engine *e, const uint8_t *blocks, 
    in. */
 static int pai_replay(pagent_engine *e, pai_state *state, const uint8_t *blocks, size_t size, uint32_t count)
 {
-    pagent_store store, mine;
+    pagent_store store;
     pagent_memory *memory;
     pagent_append request;
     pai_reader *reader;
@@ -12544,9 +12549,8 @@ static int pai_replay(pagent_engine *e, pai_state *state, const uint8_t *blocks,
     request.summary.stream = request.stream;
     request.summary.version = request.first + count - 1;
     result = pai_memory_append(memory, &request, &io);
-    mine = pagent_memory_store(memory);
     pai_copy(&store, &e->store, sizeof store);
-    pai_copy(&e->store, &mine, sizeof mine);
+    pai_memory_fill(memory, &e->store);
     reader = pai_open_reader(e, NULL, state, request.stream, PAGENT_OLDEST);
     if (reader == NULL) result = PAGENT_E_MEMORY;
     if (result == PAGENT_OK) result = pai_reader_load(reader);
