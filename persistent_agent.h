@@ -10440,7 +10440,8 @@ static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *
         return PAGENT_E_ARGUMENT;
     }
     result = pai_make_head(&files->heap, &files->table, request->stream, &head);
-    if (result == PAGENT_OK) result = pai_check_append(files, request, head, io);
+    if (result != PAGENT_OK) return result;
+    result = pai_check_append(files, request, head, io);
     link = head->link;
     if (result == PAGENT_OK) result = pai_use_log(files, request->stream, &log);
     if (result != PAGENT_OK) return result;
