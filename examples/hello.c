@@ -30,9 +30,8 @@ static const pagent_transition transitions[] = {{"thinking", "model.result", NUL
                                                 {"asking", "plan.approved", NULL, NULL, "done", 0},
                                                 {"asking", "plan.rejected", NULL, NULL, "dropped", 0},
                                                 {"asking", "plan.expired", NULL, NULL, "dropped", 0}};
-static const pagent_machine planner = {
-    sizeof planner,          1, "planner", NULL, 0, NULL, NULL, "plan", PAGENT_ROWS(calls), PAGENT_ROWS(states),
-    PAGENT_ROWS(transitions)};
+static const pagent_machine planner = {sizeof planner, 1, "planner", NULL, 0, NULL, NULL, "plan",
+                                       PAGENT_ROWS(calls), PAGENT_ROWS(states), PAGENT_ROWS(transitions)};
 
 int main(int count, char **words) // run it twice: the second time with your name, to approve
 {
