@@ -1,5 +1,5 @@
-/* test_machine.c: machines as tables: what registration refuses and how it says so, in which order nested states are left
-   and entered, where errors lead, and the diagrams. */
+/* test_machine.c: machines as tables: what registration refuses and how it says so, in which order nested states are
+   left and entered, where errors lead, and the diagrams. */
 #define PERSISTENT_AGENT_IMPLEMENTATION
 #define PAGENT_NO_FILE
 #include "../persistent_agent.h"
