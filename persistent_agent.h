@@ -998,7 +998,7 @@ typedef struct pagent_file_options {
     uint32_t log_per_agent;    /* 0: one shared log, group commit over all agents; 1: one log for each agent */
     uint32_t read_only;        /* takes no lock, repairs nothing; a live log's first invalid block is its end */
     uint32_t truncate_suspect; /* a SUSPECT tail is cut off like a torn one: the caller has decided */
-    uint32_t segment_size;     /* a new segment after so many bytes; 0: as fast opening wants it: 2,400 blocks,
+    uint32_t segment_size;     /* a new segment after so many bytes; 0: as fast opening wants it: 2,200 blocks,
                                   or 4 MiB shared, 1 MiB for an agent */
     uint32_t preallocate_max;  /* 0: 512 KiB; for large batches 16 MiB shared, 1 MiB for an agent */
     /* Told of everything that is not clean, before anything is changed. Optional. */
@@ -3752,7 +3752,7 @@ enum {
     PAI_DOUBTS_MAX = 8,
     PAI_TASK_SIZE = 512,
     PAI_FREE_MAX = 1024,
-    PAI_FREE_IDLE = 64
+    PAI_FREE_IDLE = 8
 };
 
 struct pagent_engine {
@@ -8519,7 +8519,7 @@ enum {
     PAI_TRIES = 8,
     PAI_FILE_NAME = 64,
     PAI_SEGMENT_MAX = 99999999,
-    PAI_BLOCKS_MAX = 2400, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
+    PAI_BLOCKS_MAX = 2200, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
     PAI_INDEX_SHARE = 16,        /* INDEXes are at most 1/16 of what is written */
     PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
