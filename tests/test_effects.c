@@ -552,6 +552,25 @@ TEST(broken_chain)
     end_world();
 }
 
-TEST_MAIN(ROW(answer_of_another_life), ROW(waiting_calls), ROW(calls_in_doubt), ROW(repeats_count), ROW(backoff),
-          ROW(total_deadline), ROW(deferred_in_order), ROW(parked), ROW(calls_end_with_their_state),
+/* Version and link, kept elsewhere, tell a journal that lost its end, or went another way, from the one that it was. */
+TEST(anchors)
+{
+    pagent_view *view = NULL;
+    pagent_info info;
+    begin_world();
+    CHECK_EQ(post("x", "a", NULL, 0), PAGENT_OK);
+    CHECK_EQ(pagent_open_view(w.engine, "x", 0, &view), PAGENT_OK);
+    CHECK_EQ(pagent_view_info(view, &info), PAGENT_OK);
+    pagent_close_view(view);
+    CHECK_EQ(post("x", "b", NULL, 0), PAGENT_OK);
+    CHECK_EQ(pagent_check_anchor(w.engine, "x", info.version, info.link), PAGENT_OK);
+    CHECK_EQ(pagent_check_anchor(w.engine, "x", info.version, info.link ^ 1), PAGENT_E_FOREIGN);
+    CHECK_EQ(pagent_check_anchor(w.engine, "x", info.version + 2, info.link), PAGENT_E_LOST_TAIL);
+    CHECK_EQ(pagent_check_anchor(w.engine, "nobody", 1, info.link), PAGENT_E_LOST_TAIL);
+    CHECK_EQ(pagent_check_anchor(w.engine, "x", 0, info.link), PAGENT_E_ARGUMENT);
+    end_world();
+}
+
+TEST_MAIN(ROW(anchors), ROW(answer_of_another_life), ROW(waiting_calls), ROW(calls_in_doubt), ROW(repeats_count),
+          ROW(backoff), ROW(total_deadline), ROW(deferred_in_order), ROW(parked), ROW(calls_end_with_their_state),
           ROW(signals_arrive_once), ROW(transcript_stays_in_its_blocks), ROW(conflict_fences), ROW(broken_chain))
