@@ -10924,7 +10924,7 @@ static int pai_files_list(void *ctx, const pagent_list *request, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
     const pai_heads *table = &files->table;
-    uint64_t at = request->cursor, due = request->due_before_ms, later_ms;
+    uint64_t at = request->cursor, due = request->due_before_ms, later_ms = PAGENT_FOREVER;
     int result = PAGENT_OK;
     io->count = 0;
     io->cursor = 0;
