@@ -549,8 +549,10 @@ enum pagent_summary_flags {
     PAGENT_HAS_CALLS = 1,     /* calls under way: a new owner must look */
     PAGENT_HAS_APPROVALS = 2, /* a person is asked */
     PAGENT_HAS_TIMERS = 4,
-    PAGENT_HAS_WORK = 8, /* mailbox events to handle, signals to deliver, held calls: a new owner must look */
-    PAGENT_HAS_RUNS = 16 /* refers to transcript blocks before its newest snapshot: these must not be trimmed */
+    PAGENT_HAS_WORK = 8,    /* mailbox events to handle, signals to deliver, held calls: a new owner must look */
+    PAGENT_HAS_RUNS = 16,   /* refers to transcript blocks before its newest snapshot: these must not be trimmed */
+    PAGENT_IS_DAMAGED = 128 /* list only: damage in what this agent needs stops it, and no other. It answers E_CORRUPT;
+                               versions before the damage can be read */
 };
 
 typedef struct pagent_summary { /* the first section of every block of an agent, and what list returns */
@@ -9218,7 +9220,8 @@ enum pai_bad {
     PAI_BAD_CUT,     /* its header is valid, and the file ends inside it */
     PAI_BAD_CHAIN,   /* valid, and does not follow its stream */
     PAI_BAD_FOREIGN, /* its header is valid, of another log */
-    PAI_BAD_NEWER
+    PAI_BAD_NEWER,
+    PAI_BAD_AGENT /* one agent's own affair: the scan goes on behind it */
 };
 
 /* The checksum over a payload that may be larger than the window. */
@@ -9302,6 +9305,21 @@ static void pai_set_head(pai_heads *table, pai_head *head, const pagent_summary 
     pai_set_due(table, head, summary->due_ms);
 }
 
+/* Damage stops the agent: no due time wakes it, nothing is appended, until a whole snapshot supersedes the damage. */
+static void pai_taint(pai_heads *table, pai_head *head)
+{
+    head->flags |= PAGENT_IS_DAMAGED;
+    pai_set_due(table, head, PAGENT_FOREVER);
+}
+
+static int pai_taint_stream(pagent_files *files, uint64_t stream)
+{
+    pai_head *head;
+    int result = pai_make_head(&files->heap, &files->table, stream, &head);
+    if (result == PAGENT_OK) pai_taint(&files->table, head);
+    return result;
+}
+
 /* Enters a block into the table. `staged` (may be NULL) keeps the chain that a snapshot supersedes. */
 static int pai_enter_block(pagent_files *files, const pai_block *header, const pagent_summary *summary, uint64_t link,
                            uint32_t segment, uint64_t offset, pai_staged *staged)
@@ -9324,11 +9342,15 @@ static int pai_enter_block(pagent_files *files, const pai_block *header, const p
         pai_free_chain(table, before.chain, staged != NULL ? staged->before.chain : 0); /* that, when durable */
     if (snapshot && staged != NULL) staged->superseded = 1;
     pai_set_head(table, head, summary, link, header->epoch);
+    if (!snapshot && (before.flags & PAGENT_IS_DAMAGED)) pai_taint(table, head);
     return PAGENT_OK;
 }
 
-/* Goes on from log.end over every valid block, entering them into the table; stops at the first that is not valid, with
-   *bad saying how. */
+static int pai_isolate(pagent_files *files, const pai_log *log, const pai_segment *segment, pai_block *header,
+                       uint8_t front[2 * PAI_LINE], pagent_summary *summary, enum pai_bad *bad);
+
+/* Goes on from log.end over every block, entering them into the table; stops at the first that is not valid, with *bad
+   saying how, unless its damage is one agent's affair. */
 static int pai_scan_more(pagent_files *files, pai_log *log, uint64_t limit, pai_block *header, enum pai_bad *bad)
 {
     uint8_t front[2 * PAI_LINE];
@@ -9343,12 +9365,13 @@ static int pai_scan_more(pagent_files *files, pai_log *log, uint64_t limit, pai_
     while (log->end < limit) {
         uint64_t link, unproven;
         result = pai_scan_block(files, segment, log->end, 1, header, front, bad);
-        if (result != PAGENT_OK || *bad != PAI_GOOD) return result;
-        *bad = pai_check_chain(files, log, header, front, &summary);
-        if (*bad != PAI_GOOD) return PAGENT_OK;
+        if (result == PAGENT_OK && *bad == PAI_GOOD) *bad = pai_check_chain(files, log, header, front, &summary);
+        if (result == PAGENT_OK && *bad != PAI_GOOD)
+            result = pai_isolate(files, log, segment, header, front, &summary, bad);
+        if (result != PAGENT_OK || (*bad != PAI_GOOD && *bad != PAI_BAD_AGENT)) return result;
         link = pai_link(&files->crc, front);
         if (header->stream != 0) {
-            result = pai_enter_block(files, header, &summary, link, log->number, log->end, NULL);
+            if (*bad == PAI_GOOD) result = pai_enter_block(files, header, &summary, link, log->number, log->end, NULL);
             if (result != PAGENT_OK) return result;
             log->blocks++;
             log->last_link = link;
@@ -9524,6 +9547,51 @@ static int pai_classify(pagent_files *files, const pai_segment *segment, uint64_
     return PAGENT_OK;
 }
 
+/* Damage in the middle of a log, in a block with a valid header, is the affair of the agent that the header names: the
+   scan goes on behind it. On PAI_GOOD the block is to be entered, so that the chain of links goes on over it; on
+   PAI_BAD_AGENT it does not follow the agent's last block, and is passed over. */
+static int pai_isolate(pagent_files *files, const pai_log *log, const pai_segment *segment, pai_block *header,
+                       uint8_t front[2 * PAI_LINE], pagent_summary *summary, enum pai_bad *bad)
+{
+    const pai_head *head;
+    pai_finding found;
+    int result = PAGENT_OK, again;
+    for (again = 0; again < 2; again++) { /* seen half written, with its end proven right after? Then look once more */
+        if ((*bad != PAI_BAD_PAYLOAD && *bad != PAI_BAD_CHAIN) || header->stream == 0) return PAGENT_OK;
+        if (log->stream != 0 && log->stream != header->stream) return PAGENT_OK;
+        result = pai_classify(files, segment, log->end, *bad, header, &found);
+        if (result != PAGENT_OK || found.report.damage != PAGENT_DAMAGE_MIDDLE) return result;
+        files->window_file = 0;
+        result = pai_scan_block(files, segment, log->end, 1, header, front, bad);
+        if (result == PAGENT_OK && *bad == PAI_GOOD) *bad = pai_check_chain(files, log, header, front, summary);
+        if (result != PAGENT_OK || *bad == PAI_GOOD) return result;
+    }
+    if (*bad != PAI_BAD_PAYLOAD && *bad != PAI_BAD_CHAIN) return PAGENT_OK;
+    head = pai_find_head(&files->table, header->stream);
+    if (!pai_follows(head, header)) {
+        if (head == NULL || !(head->flags & PAGENT_IS_DAMAGED)) {
+            found.report.damage = PAGENT_DAMAGE_CHAIN;
+            (void)pai_send_report(files, &found.report, log->stream, log->number,
+                                  "does not follow the agent's last block; this agent stops");
+        }
+        *bad = PAI_BAD_AGENT;
+        return pai_taint_stream(files, header->stream);
+    }
+    (void)pai_send_report(files, &found.report, log->stream, log->number, "damaged; this agent stops");
+    pai_clear(summary, sizeof *summary);
+    summary->version = header->version;
+    summary->due_ms = PAGENT_FOREVER;
+    summary->flags = PAGENT_IS_DAMAGED;
+    if (head != NULL) {
+        summary->time_ms = head->time_ms;
+        summary->state = head->state;
+        summary->status = head->status;
+        summary->flags |= head->flags;
+    }
+    *bad = PAI_GOOD;
+    return PAGENT_OK;
+}
+
 /* ---- INDEX blocks. */
 typedef int (*pai_each_record)(pagent_files *files, void *ctx, const uint8_t *record, uint32_t count);
 
@@ -9680,8 +9748,7 @@ static void pai_sort_listed(pai_buffer *listed)
     }
 }
 
-/* Reads the names of all segments. With `clean`, removes what a crash left half made. A missing segment in the middle
-   is a loss; missing ones at the front were trimmed. */
+/* Reads the names of all segments. With `clean`, removes what a crash left half made. */
 static int pai_list_segments(pagent_files *files, int clean)
 {
     char name[PAGENT_NAME_MAX + 1];
@@ -9718,16 +9785,28 @@ static int pai_list_segments(pagent_files *files, int clean)
     pai_sort_listed(&files->listed);
     if (strange) return PAGENT_E_CORRUPT;
     for (i = 1; i < pai_listed_count(&files->listed); i++) {
-        const pai_listed *last = pai_listed_at(&files->listed, i - 1), *next = last + 1;
-        if (last->major == 0 && next->major != 0) {
+        if (pai_listed_at(&files->listed, i)->major != 0 && pai_listed_at(&files->listed, 0)->major == 0) {
             return pai_say(files, PAGENT_E_CORRUPT, "", "a shared log and logs of agents in one directory");
-        }
-        if (last->major == next->major && last->minor + 1 != next->minor) {
-            return pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, last->major, (uint32_t)last->minor + 1, 0,
-                              "this segment is missing; put it back");
         }
     }
     return PAGENT_OK;
+}
+
+/* The segments of one log in the listing: items `first` to *last. END: there is no log. E_CORRUPT: one in the middle is
+   missing; missing ones at the front were trimmed. */
+static int pai_listed_log(pagent_files *files, size_t first, size_t *last)
+{
+    const pai_listed *at;
+    int result = PAGENT_OK;
+    if (first >= pai_listed_count(&files->listed)) return PAGENT_END;
+    for (*last = first; *last + 1 < pai_listed_count(&files->listed); ++*last) {
+        at = pai_listed_at(&files->listed, *last);
+        if (at[1].major != at->major) break;
+        if (at[1].minor == at->minor + 1) continue;
+        result = pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, at->major, (uint32_t)at->minor + 1, 0,
+                            "this segment is missing; put it back");
+    }
+    return result;
 }
 
 /* ---- Loading a log: LOG, INDEX, and every block after it. */
@@ -10122,6 +10201,19 @@ static void pai_drop_logs(pagent_files *files)
     files->logs.item_size = sizeof(pai_log);
 }
 
+/* How bad is what was found in a journal? 0: the error says nothing about the journal. */
+static uint32_t pai_gravity(int result)
+{
+    switch (result) {
+    case PAGENT_E_SUSPECT: return 1;
+    case PAGENT_E_LOST_TAIL: return 2;
+    case PAGENT_E_NEWER: return 3;
+    case PAGENT_E_FOREIGN: return 4;
+    case PAGENT_E_CORRUPT: return 5;
+    default: return 0;
+    }
+}
+
 /* The log that an agent's blocks are in, loaded; where the agent has none yet, empty. */
 static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
@@ -10144,7 +10236,9 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     (*log)->claimed = ours && (*log)->number == newest;
     if ((*log)->claimed) (*log)->durable = (*log)->end;
     else if (result == PAGENT_OK && !files->options.read_only) result = pai_prove_tail(files, *log);
-    return result == PAGENT_OK ? PAGENT_OK : pai_give_up(files, result);
+    if (result == PAGENT_OK) return PAGENT_OK;
+    if (pai_gravity(result) == 0 || pai_taint_stream(files, stream) != PAGENT_OK) return pai_give_up(files, result);
+    return result;
 }
 
 /* Brings one log up to date with the directory: loads it when its newest segment is not the one known, or reads on. */
@@ -10167,18 +10261,21 @@ static int pai_update_log(pagent_files *files, uint64_t stream, uint32_t newest)
 static int pai_update(pagent_files *files, uint64_t stream, int clean)
 {
     uint32_t tries;
-    size_t i;
     int result = PAGENT_OK;
     for (tries = 0; tries < PAI_TRIES; tries++) {
-        size_t count;
+        size_t first, last;
+        int found;
         result = pai_list_segments(files, clean);
-        count = pai_listed_count(&files->listed);
-        if (result == PAGENT_OK && count != 0) files->per_agent = pai_listed_at(&files->listed, 0)->major != 0;
-        for (i = 0; i < count && result == PAGENT_OK; i++) {
-            const pai_listed *listed = pai_listed_at(&files->listed, i);
-            if (i + 1 < count && listed[1].major == listed->major) continue; /* not its newest */
-            if (stream != 0 && files->per_agent && listed->major != stream) continue;
-            result = pai_update_log(files, listed->major, (uint32_t)listed->minor);
+        if (result == PAGENT_OK && pai_listed_count(&files->listed) != 0)
+            files->per_agent = pai_listed_at(&files->listed, 0)->major != 0;
+        for (first = 0; result == PAGENT_OK; first = last + 1) {
+            const pai_listed *newest;
+            found = pai_listed_log(files, first, &last);
+            if (found == PAGENT_END) break;
+            newest = pai_listed_at(&files->listed, last);
+            if (stream != 0 && files->per_agent && newest->major != stream) continue;
+            if (found == PAGENT_OK) found = pai_update_log(files, newest->major, (uint32_t)newest->minor);
+            result = newest->major != 0 && pai_gravity(found) != 0 ? pai_taint_stream(files, newest->major) : found;
         }
         if (result != PAGENT_E_NOT_FOUND || !files->options.read_only) break;
     }
@@ -10441,6 +10538,7 @@ static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *
     }
     result = pai_make_head(&files->heap, &files->table, request->stream, &head);
     if (result != PAGENT_OK) return result;
+    if (head->flags & PAGENT_IS_DAMAGED) return PAGENT_E_CORRUPT;
     result = pai_check_append(files, request, head, io);
     link = head->link;
     if (result == PAGENT_OK) result = pai_use_log(files, request->stream, &log);
@@ -10859,6 +10957,10 @@ static int pai_read_once(pagent_files *files, const pagent_read *request, pagent
     reading.request = request;
     pai_durable_head(files, head, &reading);
     io->version = reading.head.version;
+    if ((reading.head.flags & PAGENT_IS_DAMAGED) &&
+        (request->mode == PAGENT_READ_NEWEST || reading.head.version == 0 || request->version > reading.head.version)) {
+        return PAGENT_E_CORRUPT;
+    }
     if (reading.head.version == 0) return PAGENT_OK;
     chain_first = reading.head.version - reading.head.chain_count + 1;
     reading.version = request->version;
@@ -10946,7 +11048,7 @@ static int pai_files_list(void *ctx, const pagent_list *request, pagent_io *io)
     for (; at < table->heads.count; at++) {
         const pai_head *head = pai_head_at(table, (uint32_t)at);
         int wanted = request->flags == 0 || (head->flags & request->flags) != 0 || (due != 0 && head->due_ms <= due);
-        if (head->version == 0 || !wanted) continue;
+        if ((head->version == 0 && !(head->flags & PAGENT_IS_DAMAGED)) || !wanted) continue;
         if (io->count == request->capacity) {
             io->cursor = at;
             return PAGENT_OK;
@@ -10985,15 +11087,19 @@ static int pai_live_bytes(pagent_files *files, uint32_t number, uint64_t *live, 
 }
 
 /* Below which segment nothing of a log is needed; an agent that refers to transcript entries in older blocks (*runs),
-   and one whose chain begins in that segment (*holder). */
+   and one whose chain begins in that segment (*holder). A damaged agent keeps everything: it may still be repaired. */
 static uint32_t pai_log_floor(const pagent_files *files, uint64_t stream, uint32_t newest, uint64_t *runs,
                               uint64_t *holder)
 {
     uint32_t i, floor = newest;
-    for (i = 0, *runs = 0, *holder = 0; i < files->table.heads.count; i++) {
+    *runs = *holder = 0;
+    for (i = 0; i < files->table.heads.count; i++) {
         const pai_head *head = pai_head_at(&files->table, i);
-        uint32_t reach = pai_chain_floor(&files->table, head);
-        if (head->version == 0 || (stream != 0 && head->stream != stream)) continue;
+        uint32_t reach;
+        if (stream != 0 && head->stream != stream) continue;
+        if (head->flags & PAGENT_IS_DAMAGED) return 0;
+        if (head->version == 0) continue;
+        reach = pai_chain_floor(&files->table, head);
         if (reach < floor) *holder = head->stream;
         if (reach < floor) floor = reach;
         if (head->flags & PAGENT_HAS_RUNS) *runs = head->stream;
@@ -11026,7 +11132,7 @@ static int pai_trim_log(pagent_files *files, size_t first, size_t last, pagent_i
         io->count++;
     }
     files->cursor.stream = 0;
-    if (stream != 0 || first == last) return PAGENT_OK;
+    if (stream != 0 || first == last || floor == 0) return PAGENT_OK;
     if (files->emptying != number) { /* held back by less than half of its bytes? */
         result = pai_get_segment(files, 0, number, &segment);
         if (result == PAGENT_OK) result = pai_look_at_size(files, segment);
@@ -11043,7 +11149,7 @@ static int pai_trim_log(pagent_files *files, size_t first, size_t last, pagent_i
 static int pai_files_trim(void *ctx, const pagent_trim *request, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
-    size_t i, first = 0;
+    size_t first, last;
     int result = PAGENT_OK;
     (void)request;
     io->count = 0;
@@ -11058,11 +11164,11 @@ static int pai_files_trim(void *ctx, const pagent_trim *request, pagent_io *io)
         if (result == PAGENT_E_FENCED) (void)pai_give_up(files, result);
     }
     if (result == PAGENT_OK) result = pai_list_segments(files, 0);
-    for (i = 0; result == PAGENT_OK && io->stream == 0 && i < pai_listed_count(&files->listed); i++) {
-        const pai_listed *listed = pai_listed_at(&files->listed, i);
-        if (i + 1 < pai_listed_count(&files->listed) && listed[1].major == listed->major) continue;
-        result = pai_trim_log(files, first, i, io);
-        first = i + 1;
+    for (first = 0; result == PAGENT_OK && io->stream == 0; first = last + 1) {
+        int found = pai_listed_log(files, first, &last);
+        if (found == PAGENT_END) break;
+        if (found == PAGENT_OK) result = pai_trim_log(files, first, last, io);
+        else if (!files->per_agent) result = found;
     }
     return result;
 }
@@ -11118,19 +11224,6 @@ typedef struct pai_verify {
     void (*report)(void *ctx, const pagent_damage_report *report);
     void *ctx;
 } pai_verify;
-
-static uint32_t pai_gravity(int result)
-{
-    switch (result) {
-    case PAGENT_OK: return 0;
-    case PAGENT_E_SUSPECT: return 1;
-    case PAGENT_E_LOST_TAIL: return 2;
-    case PAGENT_E_NEWER: return 3;
-    case PAGENT_E_FOREIGN: return 4;
-    case PAGENT_E_CORRUPT: return 5;
-    default: return 0; /* says nothing about the journal: ends the verification */
-    }
-}
 
 /* Every report comes through here, so nothing that is found can be left out of the answer. */
 static void pai_verify_report(void *ctx, const pagent_damage_report *report)
@@ -11296,7 +11389,7 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
     pagent_file_options options;
     pai_verify verify;
     pagent_files *files = NULL;
-    size_t i, first = 0;
+    size_t first, last;
     int result;
     if (torn != NULL) *torn = 0;
     pai_clear(&verify, sizeof verify);
@@ -11311,16 +11404,16 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
     if (result != PAGENT_OK) return result;
     verify.files = files;
     result = pai_list_segments(files, 0);
-    if (result == PAGENT_E_CORRUPT) { /* a gap, or a strange name: what there is can still be read */
+    if (result == PAGENT_E_CORRUPT) { /* a strange name, or two kinds of logs: what there is can still be read */
         verify.worst = result;
         result = PAGENT_OK;
     }
-    for (i = 0; result == PAGENT_OK && i < pai_listed_count(&files->listed); i++) {
-        const pai_listed *listed = pai_listed_at(&files->listed, i);
-        if (i + 1 < pai_listed_count(&files->listed) && listed[1].major == listed->major) continue;
-        result = pai_verify_log(&verify, listed->major, (uint32_t)pai_listed_at(&files->listed, first)->minor,
-                                (uint32_t)listed->minor);
-        first = i + 1;
+    for (first = 0; result == PAGENT_OK; first = last + 1) {
+        const pai_listed *listed;
+        if (pai_listed_log(files, first, &last) == PAGENT_END) break; /* a gap has been reported */
+        listed = pai_listed_at(&files->listed, 0);
+        result =
+            pai_verify_log(&verify, listed[first].major, (uint32_t)listed[first].minor, (uint32_t)listed[last].minor);
     }
     (void)pai_free_files(files);
     if (torn != NULL) *torn = verify.torn;

@@ -237,21 +237,28 @@ static inline int kit_snapshot(kit *k, uint32_t s, uint32_t size)
     return kit_write_type(k, s, PAI_SNAPSHOT, size, KIT_NOISE);
 }
 
-/* Invariant I of every stream; what the writer knows is taken from what was read. Returns the first read's error. */
+/* Invariant I of one stream; what the writer knows is taken from what was read. Returns the read's error. */
+static inline int kit_check_stream(kit *k, uint32_t s, int allow)
+{
+    kit_stream *stream = &k->streams[s];
+    oracle_seen seen = oracle_check(&k->facts, &k->store, stream->id, allow);
+    if (seen.result != PAGENT_OK || (allow & ORACLE_LOOK)) return seen.result;
+    stream->version = seen.version;
+    stream->link = seen.link;
+    stream->based = seen.based;
+    stream->staged_from = 0;
+    if (seen.epoch >= stream->epoch) stream->epoch = seen.epoch;
+    return PAGENT_OK;
+}
+
+/* The same of every stream. Returns the first read's error. */
 static inline int kit_check(kit *k, int allow)
 {
     uint32_t s;
     int result = PAGENT_OK;
     for (s = 0; s < KIT_STREAMS; s++) {
-        kit_stream *stream = &k->streams[s];
-        oracle_seen seen = oracle_check(&k->facts, &k->store, stream->id, allow);
-        if (seen.result != PAGENT_OK && result == PAGENT_OK) result = seen.result;
-        if (seen.result != PAGENT_OK || (allow & ORACLE_LOOK)) continue;
-        stream->version = seen.version;
-        stream->link = seen.link;
-        stream->based = seen.based;
-        stream->staged_from = 0;
-        if (seen.epoch >= stream->epoch) stream->epoch = seen.epoch;
+        int read = kit_check_stream(k, s, allow);
+        if (result == PAGENT_OK) result = read;
     }
     return result;
 }

@@ -539,7 +539,8 @@ TEST(flip_each_bit)
                         golden_load(mode);
                         loaded(name)->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
                         loaded_touch(name);
-                        CHECK_EQ(world_open(), PAGENT_E_SUSPECT);
+                        CHECK_EQ(world_open(), mode == SHARED ? PAGENT_E_SUSPECT : PAGENT_OK);
+                        (void)world_close();
                         CHECK_EQ(w.damage, PAGENT_DAMAGE_SUSPECT);
                         CHECK_EQ((uint64_t)w.repair_bit + w.damage_offset * 8, bit);
                         w.options.truncate_suspect = 1;
@@ -552,6 +553,166 @@ TEST(flip_each_bit)
             }
             golden_free();
         }
+    }
+}
+
+static uint64_t id_of(uint32_t s)
+{
+    char name[16];
+    snprintf(name, sizeof name, "agent-%u", (unsigned)s);
+    return pai_hash_text(name);
+}
+
+static const char *segment_of(uint32_t s, uint32_t number)
+{
+    static char name[32];
+    snprintf(name, sizeof name, "%016llx.%08u", (unsigned long long)id_of(s), (unsigned)number);
+    return name;
+}
+
+/* The flags that the store lists for a stream. */
+static uint32_t flags_of(uint64_t stream)
+{
+    pagent_summary items[8];
+    pagent_list request;
+    pagent_io io;
+    uint32_t i;
+    memset(&request, 0, sizeof request);
+    memset(&io, 0, sizeof io);
+    request.op = 1;
+    request.items = items;
+    request.capacity = 8;
+    CHECK_EQ(w.k.store.list(w.k.store.ctx, &request, &io), PAGENT_OK);
+    for (i = 0; i < io.count && items[i].stream != stream; i++) continue;
+    return CHECK(i < io.count) ? items[i].flags : 0;
+}
+
+static int read_newest(uint64_t stream)
+{
+    uint8_t buffer[16384];
+    pagent_read request;
+    pagent_io io;
+    memset(&request, 0, sizeof request);
+    memset(&io, 0, sizeof io);
+    request.op = 1;
+    request.stream = stream;
+    request.mode = PAGENT_READ_NEWEST;
+    request.buffer = buffer;
+    request.capacity = sizeof buffer;
+    return w.k.store.read(w.k.store.ctx, &request, &io);
+}
+
+/* Damage in stream number `hit` stops that one, unless it does not need what is damaged: the others go on, in this
+   opening and in the next, and what the damaged one has is never trimmed. */
+static void expect_contained(uint32_t hit, int superseded)
+{
+    uint64_t stream = w.k.streams[hit].id;
+    uint32_t s, round;
+    for (round = 0; round < 2; round++) {
+        if (!CHECK_EQ(world_open(), PAGENT_OK)) return;
+        CHECK(round != 0 || w.reports != 0);
+        for (s = 0; s < 3; s++) {
+            if (s == hit && !superseded) continue;
+            if (s == hit) w.k.streams[s].version = 5;
+            if (s != hit) CHECK_EQ(kit_check_stream(&w.k, s, ORACLE_STRICT), PAGENT_OK);
+            if (s != hit) CHECK_EQ(kit_write(&w.k, s, 50, KIT_NOISE), PAGENT_OK);
+        }
+        CHECK_EQ(flags_of(stream) & PAGENT_IS_DAMAGED, superseded ? 0 : PAGENT_IS_DAMAGED);
+        CHECK_EQ(read_newest(stream), superseded ? PAGENT_OK : PAGENT_E_CORRUPT);
+        if (!superseded) CHECK_EQ(kit_write(&w.k, hit, 50, KIT_NOISE), PAGENT_E_CORRUPT);
+        w.k.broken = 0;
+        CHECK_EQ(kit_trim(&w.k), PAGENT_OK);
+        if (!superseded) CHECK_EQ(read_newest(stream), PAGENT_E_CORRUPT);
+        CHECK_EQ(world_close(), PAGENT_OK);
+    }
+}
+
+/* Damage is contained: in a shared log where the framing can be read, in a log of its own always. */
+TEST(damage_stops_one_agent)
+{
+    uint32_t mode, sealed, number, s;
+    uint64_t id = 0;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (sealed = 0; sealed < 2; sealed++) {
+            int name;
+            golden_make(mode, (int)sealed);
+            for (number = 0; (name = golden_file(number)) >= 0; number++) {
+                const sim_bytes *bytes = &golden.files[golden.durable.items[name].file].durable;
+                size_t last, end = golden_end(bytes, &last), block, size, at;
+                for (block = 0; block < end; block += size) {
+                    uint64_t stream = pai_get64(bytes->data + block + 16);
+                    size = 64 + (size_t)pai_padded(pai_get32(bytes->data + block + 48));
+                    if (mode == PER_AGENT) stream = pai_get64(bytes->data + 64 + 32 + 8 + 56);
+                    for (s = 0; s < 3 && id_of(s) != stream; s++) continue;
+                    if (s == 3 || (mode == SHARED && block == last)) continue;
+                    for (at = mode == SHARED ? 64 : 0; at < size; at += 5, id++) {
+                        if (!test_sweep(id)) continue;
+                        golden_load(mode);
+                        loaded(name)->data[block + at] ^= (uint8_t)(1u << at % 8);
+                        loaded_touch(name);
+                        expect_contained(s, at >= 64 && s == 0 && block != 0 && block != last &&
+                                                pai_get64(bytes->data + block + 24) < 5);
+                        world_end();
+                    }
+                }
+            }
+            golden_free();
+        }
+    }
+}
+
+/* What a damaged agent still has, a trim leaves alone. */
+TEST(damage_keeps_history)
+{
+    char name[32];
+    uint32_t i, number = 0;
+    size_t at = 0;
+    int file = -1, found;
+    world_begin(SHARED, test.seed);
+    w.options.segment_size = 1024;
+    CHECK_EQ(world_open(), PAGENT_OK);
+    for (i = 0; i < 60; i++) {
+        CHECK_EQ(i % 6 < 3 ? kit_snapshot(&w.k, i % 3, 200) : kit_write(&w.k, i % 3, 200, KIT_NOISE), PAGENT_OK);
+    }
+    CHECK_EQ(kit_write(&w.k, 1, 200, KIT_NOISE), PAGENT_OK);
+    CHECK_EQ(world_close(), PAGENT_OK);
+    do {
+        snprintf(name, sizeof name, "log.%08u", (unsigned)++number);
+        found = sim_find(&w.disk.durable, name);
+        if (found >= 0) file = w.disk.durable.items[found].file;
+    } while (found >= 0);
+    if (!CHECK(number > 4)) return;
+    while (pai_get64(w.disk.files[file].durable.data + at + 16) == 0) {
+        at += 64 + (size_t)pai_padded(pai_get32(w.disk.files[file].durable.data + at + 48));
+    }
+    w.disk.files[file].durable.data[at + 200] ^= 4; /* in the newest segment's first block of an agent */
+    sim_copy_bytes(&w.disk.files[file].now, &w.disk.files[file].durable);
+    CHECK_EQ(world_open(), PAGENT_OK);
+    CHECK(flags_of(pai_get64(w.disk.files[file].durable.data + at + 16)) & PAGENT_IS_DAMAGED);
+    CHECK_EQ(kit_write(&w.k, 0, 50, KIT_NOISE), PAGENT_OK);
+    CHECK_EQ(kit_trim(&w.k), PAGENT_OK);
+    CHECK_EQ(w.dir.exists(w.dir.ctx, "log.00000001"), 1);
+    CHECK_EQ(world_close(), PAGENT_OK);
+    world_end();
+}
+
+/* The segments of one agent's log are not all there: that agent stops. */
+TEST(missing_segment_stops_one_agent)
+{
+    uint32_t s, i;
+    for (s = 0; s < 3; s++) {
+        world_begin(PER_AGENT, test.seed + s);
+        w.options.segment_size = 1024;
+        CHECK_EQ(world_open(), PAGENT_OK);
+        for (i = 0; i < 48; i++) {
+            CHECK_EQ(i % 12 >= 9 ? kit_snapshot(&w.k, i % 3, 500) : kit_write(&w.k, i % 3, 500, KIT_NOISE), PAGENT_OK);
+        }
+        CHECK_EQ(world_close(), PAGENT_OK);
+        CHECK_EQ(w.dir.remove(w.dir.ctx, segment_of(s, 2)), PAGENT_OK);
+        CHECK_EQ(w.dir.sync_dir(w.dir.ctx, ""), PAGENT_OK);
+        w.reports = 0;
+        expect_contained(s, 0);
+        world_end();
     }
 }
 
@@ -1501,7 +1662,8 @@ TEST(read_only_refuses)
 
 TEST_MAIN(ROW(contract_of_file_store), ROW(contract_of_memory_store), ROW(read_only_refuses), ROW(second_opener),
           ROW(crash_create), ROW(crash_append), ROW(crash_batch), ROW(crash_rotate), ROW(crash_claim), ROW(crash_trim),
-          ROW(crash_close), ROW(crash_in_recovery), ROW(flip_each_bit), ROW(flip_preallocated), ROW(cut_each_length),
+          ROW(crash_close), ROW(crash_in_recovery), ROW(flip_each_bit), ROW(damage_stops_one_agent),
+          ROW(missing_segment_stops_one_agent), ROW(damage_keeps_history), ROW(flip_preallocated), ROW(cut_each_length),
           ROW(extend_with_anything), ROW(zero_each_line), ROW(misdirected_blocks), ROW(excised_blocks),
           ROW(random_damage), ROW(sync_lies), ROW(sync_fails), ROW(each_call_fails), ROW(disk_full),
           ROW(short_reads_and_writes), ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim), ROW(zombie_close),
