@@ -95,8 +95,10 @@
       nothing.
    3. Handlers are never replayed to rebuild state. Opening reads the newest snapshot and what follows it, so there are
       no determinism rules, and opening does not depend on the agent's age.
-   4. Bad bytes are never dropped in silence. A torn tail is handed to on_discard, then cut. Anything else stops with
-      what, which agent, which offset; looking (a read-only store) is still possible up to there.
+   4. Bad bytes are never dropped in silence. A torn tail is handed to on_discard, then cut. Anything else is reported
+      with what, which agent, which offset, and stops that agent alone: it is listed as PAGENT_IS_DAMAGED, and its older
+      versions can be read. Where a shared log does not show any more where blocks begin, or its last block may have
+      been acknowledged, opening for writing fails; looking (a read-only store) is possible up to there.
    5. An answer is applied once. Late, duplicate, foreign and superseded answers are refused by name.
    6. A call's idempotency key is the same for all its attempts and restarts, and never used for another call, not even
       by a restored backup: it begins with the nonce of the claim that issued it.

@@ -71,7 +71,7 @@ static void review_on_discard(void *ctx, const pagent_damage_report *report)
 {
     (void)ctx;
     if (report->damage <= PAGENT_DIRTY) return;
-    (void)review_say_error(0, "%s at byte %llu: %s", report->file, (unsigned long long)report->offset, report->text);
+    (void)review_say_error(0, "%s", report->text);
 }
 
 static void review_on_trace(void *ctx, const pagent_trace *record);
@@ -528,6 +528,7 @@ typedef struct review_tally { /* how many documents are where */
     uint64_t total;
     uint64_t ended;
     uint64_t parked;
+    uint64_t damaged;
     uint64_t busy; /* not ended, and not only waiting for a person */
 } review_tally;
 
@@ -538,6 +539,10 @@ static void review_count_all(review_app *app, review_tally *tally)
     memset(tally, 0, sizeof *tally);
     while (pagent_next_agent(app->engine, &cursor, &summary) == PAGENT_OK) {
         tally->total++;
+        if (summary.flags & PAGENT_IS_DAMAGED) {
+            tally->damaged++;
+            continue;
+        }
         if (summary.state < REVIEW_STATE_COUNT) tally->in_state[summary.state]++;
         if (summary.status == PAGENT_PARKED) tally->parked++;
         else if (summary.status > PAGENT_PARKED) tally->ended++;
@@ -649,6 +654,7 @@ static int review_sum_up(review_app *app)
         review_print_count("waiting", waiting);
         review_print_count("failed", tally.in_state[REVIEW_FAILED]);
         review_print_count("parked", tally.parked);
+        review_print_count("damaged", tally.damaged);
         printf("}\n");
     } else {
         printf("%llu of %llu settled, %llu published", (unsigned long long)tally.ended, (unsigned long long)tally.total,
@@ -659,8 +665,11 @@ static int review_sum_up(review_app *app)
         if (tally.in_state[REVIEW_FAILED] != 0)
             printf("; %llu failed", (unsigned long long)tally.in_state[REVIEW_FAILED]);
         if (tally.parked != 0) printf("; %llu parked: review retry ID", (unsigned long long)tally.parked);
+        if (tally.damaged != 0)
+            printf("; %llu damaged: review status, pagentctl verify", (unsigned long long)tally.damaged);
         printf("\n");
     }
+    if (tally.damaged != 0) return REVIEW_EXIT_STORAGE;
     return app->failed != 0 ? REVIEW_EXIT_REFUSED : REVIEW_EXIT_OK;
 }
 

@@ -553,7 +553,7 @@ test_shorthand() {
     must_be risky- approval
     expect 0 run --json "$docs/risky2.txt"
     says '^{"id":"risky2-[0-9a-f]*","from":"summarising","to":"approval","version":[0-9]*}$'
-    says '^{"documents":3,"settled":1,"published":1,"waiting":2,"failed":0,"parked":0}$'
+    says '^{"documents":3,"settled":1,"published":1,"waiting":2,"failed":0,"parked":0,"damaged":0}$'
     refuse 1 missing run missing
     ln -s "$docs/risky3.txt" -- '-dash'
     expect 0 start -- -dash
@@ -792,6 +792,14 @@ test_storage() {
     expect 0 approve risky-
     settle
     prove
+
+    # A journal for each document: whatever is wrong with one of them, the others go on.
+    expect 0 start "$docs/calm.txt" "$docs/risky.txt" --store apart --log-per-agent
+    set -- apart/*.00000001
+    printf XXXX | dd of="$1" bs=1 seek=8 conv=notrunc 2>/dev/null
+    refuse 3 "${1#apart/} at 0: " run --store apart --log-per-agent
+    says '1 damaged: review status, pagentctl verify'
+    refuse 3 "agent $(basename "$1" .00000001): the journal is damaged" status --store apart
 }
 
 # As somebody who may read the store but not write it.
