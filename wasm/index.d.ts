@@ -1,0 +1,439 @@
+// persistent-agent: agents that survive their process, in any JavaScript runtime.
+// One engine owns many agents over one store. Handlers are synchronous and pure; calls are async functions.
+
+/** Why something was refused or failed: the names of persistent_agent.h's results, e.g. "E_CONFLICT". */
+export class PagentError extends Error {
+  readonly name: 'PagentError';
+  /** "E_CONFLICT", "E_NOT_FOUND", "E_MACHINE" … */
+  readonly code: string;
+  /** E_CONFLICT: the agent's current version. */
+  readonly version?: number;
+}
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+/** Data handed in: bytes as they are, a string as UTF-8, anything else as JSON. */
+export type Data = Uint8Array | string | Json | undefined;
+
+// ---- machines -------------------------------------------------------------------------------------------------------
+
+export interface CallSpec {
+  /** What a crash does to a call under way: repeat it under the same key (default), deliver CALL.in_doubt, or wait. */
+  crash?: 'repeat' | 'once' | 'wait';
+  irreversible?: boolean;
+  model?: boolean;
+  attempts?: number;
+  backoffMs?: number;
+  backoffMaxMs?: number;
+  attemptTimeoutMs?: number;
+  totalTimeoutMs?: number;
+}
+
+export type Handler<C> = (step: Step<C>) => void;
+export type Guard<C> = (step: Step<C>) => boolean;
+
+export interface State<C> {
+  parent?: string;
+  /** Calls and approvals that may be outstanding here: each of their outcomes needs a row here or in a parent. */
+  waits?: string[];
+  enter?: Handler<C>;
+  exit?: Handler<C>;
+  onError?: string;
+  final?: boolean;
+  /** With final: the agent ends as failed. */
+  failure?: boolean;
+  /** The child that entering the parent enters. */
+  initial?: boolean;
+  /** Events without a row wait in the mailbox. */
+  defer?: boolean;
+}
+
+export interface Transition<C> {
+  from: string;
+  event: string;
+  guard?: Guard<C>;
+  action?: Handler<C>;
+  /** Absent: internal, nothing is left or entered. */
+  to?: string;
+}
+
+export interface Machine<C = any> {
+  name: string;
+  version?: number;
+  /** "json" (default): step.context is a live object, its UTF-8 JSON is what is journaled. "bytes": a Uint8Array. */
+  context?: 'json' | 'bytes';
+  /** Bytes of a new agent's context, all zero ("bytes"), or its first value ("json"; default {}). */
+  initial?: number | C;
+  signals?: string[];
+  timers?: string[];
+  approvals?: string[];
+  calls?: Record<string, CallSpec>;
+  /** In order; the first is where an agent starts. */
+  states: Record<string, State<C>>;
+  transitions: Transition<C>[];
+}
+
+export type EventKind =
+  | 'start' | 'signal' | 'result' | 'failure' | 'in_doubt' | 'approved' | 'rejected' | 'edited' | 'expired' | 'timer'
+  | 'cancel' | 'restored' | 'always' | 'claim';
+
+export interface Event {
+  kind: EventKind;
+  /** of the signal, call, approval or timer; "" for the others */
+  name: string;
+  /** failure: the answer's code, or that of E_TIMEOUT */
+  code: number;
+  attempt: number;
+  effect: EffectId;
+  data: Uint8Array;
+  text(): string;
+  json(): any;
+  who: string;
+}
+
+/** "12.0": the block that issued it, and its place in that block. */
+export type EffectId = string;
+
+export interface Step<C> {
+  readonly event: Event;
+  readonly agent: string;
+  /** of the block that this step will become */
+  readonly version: number;
+  /** the clock, read once per step: milliseconds since 1970 */
+  readonly now: number;
+  /** Read it, change it, or assign it. */
+  context: C;
+  call(name: string, request?: Data): EffectId;
+  ask(approval: string, payload?: Data, options?: { deadline?: number }): EffectId;
+  timer(name: string, at: number): void;
+  clearTimer(name: string): void;
+  send(agent: string, signal: string, data?: Data): void;
+  cancel(effect: EffectId): void;
+  remember(kind: number, data: Data): void;
+  readonly transcriptCount: number;
+  transcript(index: number): Entry;
+  /** Ends the step as an error: its changes are dropped, the agent goes to on_error or is parked. Never returns. */
+  fail(text: string, code?: number): never;
+}
+
+export interface Entry {
+  kind: number;
+  data: Uint8Array;
+  text(): string;
+  json(): any;
+}
+
+// ---- calls ----------------------------------------------------------------------------------------------------------
+
+export interface CallContext {
+  agent: string;
+  name: string;
+  /** The same for every attempt and restart of this call, never used for another one. */
+  key: string;
+  attempt: number;
+  /** An earlier attempt was under way when its engine died, and may have happened. */
+  repeated: boolean;
+  /** of this attempt; Infinity: none */
+  deadline: number;
+  /** Aborted when the engine does not want the answer any more. */
+  signal: AbortSignal;
+  text(): string;
+  json(): any;
+}
+
+/** Resolves to the answer. Throws: tried again by the call's policy; a CallFailure says more. */
+export type Call = (request: Uint8Array, context: CallContext) => Data | Promise<Data>;
+
+export class CallFailure extends Error {
+  constructor(message: string, options?: { final?: boolean; code?: number; retryAfterMs?: number; notSent?: boolean; cause?: unknown });
+}
+
+// ---- the engine -----------------------------------------------------------------------------------------------------
+
+/** Bytes, a URL (fetched, or read from disk), a Response, or a compiled module. */
+export type WasmSource = BufferSource | WebAssembly.Module | URL | string | Response | Promise<Response>;
+
+export interface Options {
+  /** Absent: agents die with the process. */
+  store?: Store;
+  machines?: Machine<any>[];
+  /** By name; of all machines. */
+  calls?: Record<string, Call>;
+  /** The engine: by default the one beside this module. One with your own machines in C is built by `build.sh wasm`. */
+  wasm?: WasmSource;
+  limits?: Limits;
+  readOnly?: boolean;
+  /** Commit steps but start no call: the next engine starts them. */
+  holdEffects?: boolean;
+  /** Ends it like close(). */
+  signal?: AbortSignal;
+  /** For tests: milliseconds since 1970. */
+  clock?: () => number;
+  random?: (bytes: Uint8Array) => void;
+  trace?: (record: Trace) => void;
+}
+
+export interface Limits {
+  contextSizeMax?: number; payloadSizeMax?: number; blockSizeMax?: number; effectsMax?: number; mailboxMax?: number;
+  dedupeCount?: number; loadedMax?: number; requestsMax?: number; alwaysMax?: number; splicesMax?: number;
+  snapshotFactor?: number; snapshotFloor?: number; inboxIntervalMs?: number; idleSealMs?: number;
+  retryPauseMs?: number; fullSnapshots?: boolean;
+}
+
+/** Compiles the engine once, for many `open`. */
+export function load(source?: WasmSource): Promise<WebAssembly.Module>;
+export function open(options?: Options): Promise<Engine>;
+
+export interface RequestOptions {
+  /** Sender's id: the same id is applied once. */
+  id?: string;
+  /** Refused with E_CONFLICT when the agent has changed since. */
+  expectedVersion?: number;
+}
+
+/** What is durable when a request's promise resolves. */
+export interface Receipt {
+  /** of the block that holds it */
+  version: number;
+  /** "duplicate": applied earlier under this id. "deferred": waits in the mailbox. */
+  outcome: 'done' | 'duplicate' | 'deferred';
+}
+
+export interface Engine extends AsyncDisposable {
+  create(agent: string, machine: string, data?: Data, options?: RequestOptions): Promise<Receipt>;
+  post(agent: string, signal: string, data?: Data, options?: RequestOptions): Promise<Receipt>;
+  approve(agent: string, options?: DecideOptions): Promise<Receipt>;
+  reject(agent: string, options?: DecideOptions): Promise<Receipt>;
+  edit(agent: string, data: Data, options?: DecideOptions): Promise<Receipt>;
+  cancel(agent: string, options?: RequestOptions & { reason?: Data }): Promise<Receipt>;
+  rollback(agent: string, version: number, options?: RequestOptions & { force?: boolean }): Promise<Receipt>;
+  fork(agent: string, version: number, newAgent: string, options?: RequestOptions): Promise<Receipt>;
+  retry(agent: string, options?: RequestOptions): Promise<Receipt>;
+  /** The agent ends here as moved: then export it. */
+  moveOut(agent: string, options?: RequestOptions): Promise<Receipt>;
+
+  /** The agent at a version (0 or absent: newest). E_NOT_FOUND, E_CORRUPT, E_TRIMMED. */
+  view(agent: string, version?: number): Promise<View>;
+  has(agent: string): Promise<boolean>;
+  /** Every block, oldest first (or from a version on). */
+  history(agent: string, options?: { from?: number; signal?: AbortSignal }): AsyncIterableIterator<Block>;
+  /** All agents of the store, in no order. */
+  agents(options?: { signal?: AbortSignal }): AsyncIterableIterator<Summary>;
+  /** What happens from now on. */
+  traces(options?: { signal?: AbortSignal }): AsyncIterableIterator<Trace>;
+
+  /** One agent as portable bytes; `pagentctl import` reads them, and the other way round. */
+  export(agent: string): Promise<Uint8Array>;
+  /** A moved agent goes on here under its name; `as`: a fork of it under a new one. Resolves to the name. */
+  import(bytes: Uint8Array, options?: { as?: string }): Promise<string>;
+  /** Removes what no agent's newest snapshot needs. Needs limits.fullSnapshots. Resolves to the segments removed. */
+  trim(): Promise<number>;
+
+  /** Resolves when there is nothing to do before the next deadline or answer; rejects when the store has failed. */
+  idle(): Promise<void>;
+  /** When it wants to run next: milliseconds since 1970; Infinity: only after something from outside. */
+  readonly nextDeadline: number;
+  /** Runs what is due now: for hosts that are woken by an alarm. Otherwise timers do it. */
+  wake(): Promise<void>;
+  /** Mermaid or DOT of a machine, with a state highlighted. */
+  diagram(machine: string, options?: { format?: 'mermaid' | 'dot'; state?: string }): string;
+  /** The hash over names and structure: twins in C and JavaScript have the same. 16 hex digits. */
+  machineHash(machine: string): string;
+  /** Ends it. Nothing durable is lost; calls under way are aborted and are in doubt for the next engine. */
+  close(): Promise<void>;
+  readonly closed: boolean;
+}
+
+export interface DecideOptions extends RequestOptions {
+  who?: string;
+  /** Which approval; absent: the only open one. */
+  effect?: EffectId;
+  /** Of the payload that the person saw (Effect.digest): refused when it is another. */
+  digest?: string;
+  /** reject: why */
+  data?: Data;
+}
+
+export type Status = 'running' | 'waiting' | 'parked' | 'done' | 'failed' | 'cancelled' | 'moved';
+
+export interface Summary {
+  /** 16 hex digits: the hash of the agent's name */
+  stream: string;
+  version: number;
+  /** milliseconds since 1970; Infinity: never */
+  due: number;
+  time: number;
+  /** the state's row in its machine */
+  state: number;
+  status: Status;
+  /** bits: 1 calls, 2 approvals, 4 timers, 8 work, 16 runs, 128 damaged */
+  flags: number;
+}
+
+export interface View {
+  name: string;
+  stream: string;
+  version: number;
+  /** what expectedVersion is compared with */
+  changedVersion: number;
+  /** 16 hex digits: with version, an anchor to keep elsewhere */
+  link: string;
+  machine: string;
+  machineVersion: number;
+  state: string;
+  status: Status;
+  due: number;
+  time: number;
+  created: number;
+  parent?: { agent: string; version: number };
+  error?: { code: number; text: string };
+  /** JSON contexts parsed; others as bytes */
+  context: any;
+  contextBytes: Uint8Array;
+  transcript: Entry[];
+  effects: Effect[];
+  mailboxCount: number;
+}
+
+export interface Effect {
+  id: EffectId;
+  kind: 'call' | 'approval' | 'timer' | 'signal';
+  phase: 'open' | 'paused' | 'held';
+  name: string;
+  target: string;
+  attempt: number;
+  due: number;
+  deadline: number;
+  payload: Uint8Array;
+  digest: string;
+  key: string;
+  text(): string;
+  json(): any;
+}
+
+export interface Block {
+  version: number;
+  epoch: number;
+  link: string;
+  time: number;
+  /** "create", "commit", "claim", "snapshot", "rollback", "moved" … */
+  type: string;
+  event: string;
+  outcome: string;
+  from: string;
+  to: string;
+  size: number;
+  effectsIssued: number;
+  effectsSettled: number;
+  entries: number;
+  contextChanged: number;
+  data: Uint8Array;
+  who: string;
+  /** The block itself, header first: canonical bytes with the container's fields cleared. */
+  raw: Uint8Array;
+}
+
+export interface Trace {
+  kind: 'commit' | 'refused' | 'call' | 'answer' | 'retry' | 'doubt' | 'load' | 'unload' | 'claim' | 'error' | 'parked' | 'snapshot';
+  code: number;
+  stream: string;
+  version: number;
+  time: number;
+  agent: string;
+  name: string;
+  from: string;
+  to: string;
+  blockSize: number;
+}
+
+// ---- stores ---------------------------------------------------------------------------------------------------------
+
+/**
+ * Where blocks live. The rules that every store keeps (test yours with persistent-agent/kit):
+ * - commit() is one atomic unit as far as the backend can, but each append in it succeeds or is refused alone.
+ * - "ok" means durable, and that every later read, anywhere, returns it.
+ * - "conflict", "again", "no-space" and "fenced" mean: definitely not applied. Anything else throws, which means that
+ *   nobody knows: the engine reads to find out, and sends the identical block again if it is not there.
+ * - An append is refused with "conflict" unless the head's version is `expected`, with "fenced" if the head's epoch is
+ *   above `epoch`. The head is never deleted, not even by trim: a stalled writer must not make an old version again.
+ * - Blocks are opaque, but for their headers: see `header`.
+ */
+export interface Store {
+  readonly durability: 'none' | 'process' | 'power';
+  /** Refuses commit. */
+  readonly readOnly?: boolean;
+  /** bytes of one block; absent: no limit of its own */
+  readonly blockSizeMax?: number;
+  commit(appends: Append[]): Promise<AppendResult[]> | AppendResult[];
+  read(request: Read): Promise<ReadResult> | ReadResult;
+  list(request: List): Promise<ListResult> | ListResult;
+  /** Removes blocks below every head's newest snapshot ("base"). Resolves to how many blocks went. */
+  trim?(): Promise<number> | number;
+  close?(): Promise<void> | void;
+}
+
+export interface Append {
+  /** the agent: 16 lower-case hex digits */
+  stream: string;
+  /** the head's version; 0: there must be none */
+  expected: number;
+  /** the head's must not be above it */
+  epoch: number;
+  /** Version of the first block: expected + 1, except at import of a trimmed journal (expected 0). */
+  first: number;
+  /** One or more whole blocks of consecutive versions. The store may keep the arrays. */
+  blocks: Uint8Array[];
+  /** of the last of them; to be stored with the head in the same transaction */
+  summary: Summary;
+}
+
+export type AppendResult =
+  | { result: 'ok' }
+  /** `version`: the head's */
+  | { result: 'conflict'; version: number }
+  | { result: 'again' | 'no-space' | 'fenced' };
+
+export interface Read {
+  stream: string;
+  /**
+   * "newest": from the newest block that carries a snapshot, to the head. "base": from the newest such block at or
+   * before `version` (version 0: from the oldest kept one), to the head. "from": from `version` exactly.
+   */
+  mode: 'newest' | 'base' | 'from';
+  version: number;
+  /** Stop before exceeding this many bytes, but return one block at least: the engine reads on by "from". */
+  maxBytes: number;
+}
+
+export interface ReadResult {
+  /** the head's version; 0: there is no such stream */
+  version: number;
+  /** contiguous, ascending; empty when there is nothing from there on */
+  blocks: Uint8Array[];
+  /** the version asked for was trimmed away */
+  trimmed?: boolean;
+}
+
+export interface List {
+  /** absent: from the start */
+  cursor?: string;
+  /** agents due at or before this time … */
+  dueBefore?: number;
+  /** … or with one of these summary flags; neither: all agents */
+  flags?: number;
+  limit: number;
+}
+
+export interface ListResult {
+  items: Summary[];
+  /** absent: that was all */
+  cursor?: string;
+  /** the earliest due time after dueBefore, of all agents; Infinity: none */
+  nextDue: number;
+}
+
+/** The fields of a block's header that stores need. */
+export function header(block: Uint8Array): {
+  stream: string; version: number; epoch: number; size: number; snapshot: boolean; based: number;
+  /** 16 hex digits; of the block before it */
+  previous: string;
+};
