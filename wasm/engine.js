@@ -1,0 +1,752 @@
+// The engine as JavaScript sees it. It polls whenever something happened, and sets one timer for what comes due.
+
+import * as layout from './layout.js';
+import { Bridge, readSummary, statusName } from './bridge.js';
+import { CallFailure, DEFERRED, DUPLICATE, END, IDLE, NOT_SENT, OK, PENDING, PagentError, nameOf, result } from './errors.js';
+import { Linear, toBytes } from './linear.js';
+import { buildMachine, handlerOf, isGuard } from './machine.js';
+import { Contexts, Step, kindOfEvent, readable } from './step.js';
+
+const VERBS = { create: 1, post: 2, decide: 3, cancel: 4, rollback: 5, fork: 6, retry: 7, moveOut: 8, moveIn: 9 };
+const TRACES = ['', 'commit', 'refused', 'call', 'answer', 'retry', 'doubt', 'load', 'unload', 'claim', 'error', 'parked',
+  'snapshot'];
+const EFFECTS = ['', 'call', 'approval', 'timer', 'signal'];
+const PHASES = ['', 'open', 'paused', 'held'];
+const CAPS = { none: 0, process: 1, power: 3 };
+const TEXT_SIZE = 120;
+const SLICE_MS = 8; // then other work of the host has its turn
+const TIMER_MAX_MS = 0x7fffffff;
+
+const LIMITS = {
+  contextSizeMax: 'context_size_max', payloadSizeMax: 'payload_size_max', blockSizeMax: 'block_size_max',
+  effectsMax: 'effects_max', mailboxMax: 'mailbox_max', dedupeCount: 'dedupe_count', loadedMax: 'loaded_max',
+  requestsMax: 'requests_max', alwaysMax: 'always_max', splicesMax: 'splices_max', snapshotFactor: 'snapshot_factor',
+  snapshotFloor: 'snapshot_floor', inboxIntervalMs: 'inbox_interval_ms', idleSealMs: 'idle_seal_ms',
+  retryPauseMs: 'retry_pause_ms', fullSnapshots: 'full_snapshots',
+};
+
+const monotonic = () => globalThis.performance?.now() ?? Date.now();
+
+function fillRandom(bytes) {
+  for (let at = 0; at < bytes.length; at += 65536) globalThis.crypto.getRandomValues(bytes.subarray(at, at + 65536));
+}
+
+/** An async iterator over what `push` is given, until `end`. */
+class Stream {
+  #items = [];
+  #waiting;
+  #ended = false;
+
+  push(item) {
+    if (this.#ended) return;
+    this.#items.push(item);
+    this.#waiting?.();
+  }
+
+  end() {
+    this.#ended = true;
+    this.#waiting?.();
+  }
+
+  async *items(onEnd) {
+    try {
+      for (;;) {
+        while (this.#items.length !== 0) yield this.#items.shift();
+        if (this.#ended) return;
+        await new Promise((resolve) => { this.#waiting = resolve; });
+      }
+    } finally {
+      this.#ended = true;
+      onEnd();
+    }
+  }
+}
+
+export class Engine {
+  #exports;
+  #linear;
+  #options;
+  #machines = []; // as objects; then those compiled in
+  #contexts;
+  #step;
+  #bridge;
+  #calls = new Map(); // by call id: AbortController
+  #receipts = new Map(); // address: { resolve, reject }
+  #waiters = new Set(); // functions that look whether what they wait for is there
+  #streams = new Set();
+  #views = new Set();
+  #running = false;
+  #scheduled = false;
+  #timer;
+  #written = [];
+  #state = OK; // of the last poll
+  #failure; // a PagentError once the store has failed
+  #files; // of a store that is a directory
+  closed = false;
+
+  constructor(module, options) {
+    this.#options = options;
+    const store = options.store;
+    const bridge = { append: () => result.E_STORAGE, read: () => result.E_STORAGE, list: () => result.E_STORAGE, trim: () => result.E_STORAGE };
+    const host = {
+      random: (at, size) => {
+        (options.random ?? fillRandom)(this.#linear.u8.subarray(at, at + size));
+        return OK;
+      },
+      clock: () => Math.floor((options.clock ?? Date.now)()),
+      handle: (number, which, tag, step) => {
+        const machine = this.#machines[number];
+        return this.#step.run(handlerOf(machine, which, tag), machine, step, isGuard(which, tag));
+      },
+      call: (call, answer) => this.#beginCall(call, answer),
+      call_cancel: (id) => this.#calls.get(this.#callName(id))?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
+      trace: (record) => this.#trace(record),
+      append: (...words) => bridge.append(...words),
+      read: (...words) => bridge.read(...words),
+      list: (...words) => bridge.list(...words),
+      trim: (...words) => bridge.trim(...words),
+      write: (at, size) => this.#written.push(this.#linear.copy(at, size)),
+      ...store?.directory?.imports(() => this.#linear),
+    };
+    this.#exports = new WebAssembly.Instance(module, { host }).exports;
+    this.#linear = new Linear(this.#exports);
+    this.#contexts = new Contexts(this.#linear);
+    this.#step = new Step({ exports: this.#exports, linear: this.#linear, contexts: this.#contexts });
+    if (store !== undefined && store.directory === undefined) {
+      this.#bridge = new Bridge(store, this.#linear, this.#exports, () => this.#run());
+      Object.assign(bridge, this.#bridge.imports);
+    }
+    this.#open();
+  }
+
+  #open() {
+    const { linear, options, exports } = { linear: this.#linear, options: this.#options, exports: this.#exports };
+    const { store, limits = {} } = options;
+    for (const [number, machine] of (options.machines ?? []).entries()) {
+      this.#machines.push(buildMachine(linear, machine, number, (which) => exports.handler(which)));
+    }
+    for (let index = 0, address; (address = exports.own_machine(index)) !== 0; index++) {
+      this.#machines.push({ name: linear.text(linear.u32(address + layout.machine.name)), address, own: true });
+    }
+    for (const key of Object.keys(limits)) {
+      if (LIMITS[key] === undefined) throw new PagentError('E_ARGUMENT', `limits: '${key}' is not known`);
+    }
+    linear.frame(() => {
+      const text = linear.push(TEXT_SIZE);
+      if (store?.directory !== undefined) {
+        const code = store.directory.open(linear, exports, text);
+        if (code !== OK) throw this.#error(code, linear.text(text));
+        this.#files = store.directory;
+      }
+      const table = linear.push(4 * Math.max(1, this.#machines.length));
+      this.#machines.forEach((machine, index) => linear.setU32(table + 4 * index, machine.address));
+      const at = linear.push(layout.limits.SIZE);
+      linear.setU32(at + layout.limits.size, layout.limits.SIZE);
+      for (const [key, value] of Object.entries(limits)) linear.setU32(at + layout.limits[LIMITS[key]], Number(value));
+      const flags = (options.readOnly || store?.readOnly ? 1 : 0) | (options.holdEffects ? 2 : 0) |
+        (this.#bridge !== undefined ? 4 : 0) | (store?.trim !== undefined ? 8 : 0);
+      const caps = (CAPS[store?.durability] ?? 0) | (store?.readOnly ? 4 : 0);
+      const code = exports.open(table, this.#machines.length, at, flags, caps, store?.blockSizeMax ?? 0, text);
+      if (code !== OK) {
+        exports.close();
+        this.#closeFiles();
+        throw this.#error(code, linear.text(text));
+      }
+    });
+    options.signal?.addEventListener('abort', () => void this.close(), { once: true });
+    this.#schedule();
+  }
+
+  #error(code, text, version) {
+    const message = text || this.#linear.text(this.#exports.message(code));
+    return new PagentError(nameOf(code), message, { version });
+  }
+
+  // ---- running
+
+  /** Polls soon, once for everything that is asked for in this turn. */
+  #schedule() {
+    if (this.#scheduled || this.closed) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#run();
+    });
+  }
+
+  #run() {
+    if (this.#running || this.closed) return;
+    this.#running = true;
+    const began = monotonic();
+    try {
+      for (;;) {
+        this.#state = this.#failure === undefined ? this.#exports.poll() : IDLE;
+        this.#settle();
+        if (this.#state < OK) this.#fail(this.#state);
+        if (this.#state === OK) {
+          if (monotonic() - began < SLICE_MS) continue;
+          this.#bridge?.commit();
+          this.#sleep(0);
+          return;
+        }
+        if (!this.#bridge?.commit()) break;
+      }
+      this.#sleep(this.#exports.next_deadline() - this.#exports_now());
+    } finally {
+      this.#running = false;
+      for (const look of this.#waiters) look();
+    }
+  }
+
+  #exports_now() {
+    return Math.floor((this.#options.clock ?? Date.now)());
+  }
+
+  #sleep(ms) {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (ms === Infinity || this.closed || this.#failure !== undefined) return;
+    this.#timer = setTimeout(() => this.#run(), Math.min(Math.max(0, ms), TIMER_MAX_MS));
+  }
+
+  #fail(code) {
+    const text = this.#linear.text(this.#exports.error_text()) || undefined;
+    const why = this.#bridge?.error;
+    this.#failure = new PagentError(nameOf(code), [text ?? this.#linear.text(this.#exports.message(code)), why?.message].filter(Boolean).join(': '), {});
+    if (why !== undefined) this.#failure.cause = why;
+    for (const { reject } of this.#receipts.values()) reject(this.#failure);
+    this.#receipts.clear();
+  }
+
+  #settle() {
+    const linear = this.#linear;
+    for (const [at, { resolve, reject }] of this.#receipts) {
+      const code = linear.i32(at + layout.receipt.result);
+      if (code === PENDING) continue;
+      const version = linear.number(at + layout.receipt.version);
+      if (code < OK) reject(this.#error(code, linear.text(at + layout.receipt.text), version || undefined));
+      else resolve({ version, outcome: code === DUPLICATE ? 'duplicate' : code === DEFERRED ? 'deferred' : 'done' });
+      this.#receipts.delete(at);
+      linear.release(at, layout.receipt.SIZE);
+    }
+  }
+
+  #live() {
+    if (this.closed) throw new PagentError('E_CLOSED', 'the engine is closed');
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Resolves when `ready` says so; rejects when the engine ends first. */
+  #until(ready) {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        try {
+          if (this.closed) throw new PagentError('E_CLOSED', 'the engine was closed');
+          if (this.#failure !== undefined) throw this.#failure;
+          if (!ready()) return;
+          resolve();
+        } catch (error) {
+          reject(error);
+        }
+        this.#waiters.delete(look);
+      };
+      this.#waiters.add(look);
+      look();
+    });
+  }
+
+  idle() {
+    this.#schedule();
+    return this.#until(() => !this.#scheduled && !this.#running && this.#state !== OK && this.#receipts.size === 0 &&
+      !this.#bridge?.busy);
+  }
+
+  get nextDeadline() {
+    return this.closed ? Infinity : this.#exports.next_deadline();
+  }
+
+  async wake() {
+    this.#live();
+    await this.idle();
+  }
+
+  // ---- calls
+
+  #callName(id) {
+    const linear = this.#linear;
+    const of = layout.call_id;
+    return `${linear.hex(id + of.stream)} ${linear.number(id + of.version)}.${linear.u32(id + of.index)} ${linear.u32(id + of.attempt)}`;
+  }
+
+  #beginCall(at, answer) {
+    const linear = this.#linear;
+    const of = layout.call;
+    const name = linear.text(linear.u32(at + of.name));
+    const call = this.#options.calls?.[name];
+    if (call === undefined) {
+      linear.setU32(answer + layout.answer.outcome, 2);
+      linear.view.setInt32(answer + layout.answer.code, result.E_UNDECLARED, true);
+      return OK;
+    }
+    const id = linear.copy(at + of.id, layout.call_id.SIZE);
+    const key = this.#callName(at + of.id);
+    const controller = new AbortController();
+    const request = linear.bytes(at + of.request);
+    const context = readable({
+      data: request,
+      agent: linear.text(linear.u32(at + of.agent)),
+      name,
+      key: linear.text(linear.u32(at + of.key)),
+      attempt: linear.u32(at + of.id + layout.call_id.attempt),
+      repeated: linear.u32(at + of.repeated) !== 0,
+      deadline: linear.number(at + of.deadline_ms),
+      signal: controller.signal,
+    });
+    this.#calls.set(key, controller);
+    void this.#perform(call, request, context, id, key);
+    return PENDING;
+  }
+
+  async #perform(call, request, context, id, key) {
+    let outcome = 0, code = 0, data, retryAfter = 0;
+    await undefined; // never inside the poll that began it
+    try {
+      data = toBytes(await call(request, context));
+    } catch (error) {
+      const failure = error instanceof CallFailure || error?.name === 'CallFailure' ? error : undefined;
+      outcome = failure?.final ? 2 : 1;
+      code = failure?.notSent ? NOT_SENT : failure?.code ?? 0;
+      retryAfter = failure?.retryAfterMs ?? 0;
+      data = toBytes(`${error?.message ?? error}`);
+    }
+    if (this.#calls.get(key)?.signal === context.signal) this.#calls.delete(key);
+    if (this.closed) return;
+    const linear = this.#linear;
+    linear.frame(() => {
+      const at = linear.push(layout.answer.SIZE);
+      linear.setU32(at + layout.answer.outcome, outcome);
+      linear.view.setInt32(at + layout.answer.code, code, true);
+      linear.setBytes(at + layout.answer.data, linear.pushBytes(data), data.length);
+      linear.setU32(at + layout.answer.retry_after_ms, retryAfter);
+      this.#exports.call_done(linear.pushBytes(id), at); // late or unwanted answers are refused there
+    });
+    this.#schedule();
+  }
+
+  // ---- traces
+
+  #trace(at) {
+    if (this.#options.trace === undefined && this.#streams.size === 0) return;
+    const linear = this.#linear;
+    const of = layout.trace;
+    const text = (field) => linear.text(linear.u32(at + field));
+    const record = {
+      kind: TRACES[linear.u32(at + of.kind)],
+      code: linear.i32(at + of.code),
+      stream: linear.hex(at + of.stream),
+      version: linear.number(at + of.version),
+      time: linear.number(at + of.time_ms),
+      agent: text(of.agent), name: text(of.name), from: text(of.from), to: text(of.to),
+      blockSize: linear.u32(at + of.block_size),
+    };
+    for (const stream of this.#streams) stream.push(record);
+    try {
+      this.#options.trace?.(record);
+    } catch (error) {
+      queueMicrotask(() => { throw error; }); // the tracer's own fault: not the step's
+    }
+  }
+
+  traces({ signal } = {}) {
+    const stream = new Stream();
+    this.#streams.add(stream);
+    signal?.addEventListener('abort', () => stream.end(), { once: true });
+    return stream.items(() => this.#streams.delete(stream));
+  }
+
+  // ---- requests
+
+  #submit(verb, agent, fields = {}) {
+    this.#live();
+    const linear = this.#linear;
+    const of = layout.request;
+    const at = linear.allocate(layout.receipt.SIZE);
+    return new Promise((resolve, reject) => {
+      const code = linear.frame(() => {
+        const request = linear.push(layout.request.SIZE);
+        const data = toBytes(fields.data);
+        linear.setU32(request + of.size, layout.request.SIZE);
+        linear.setU32(request + of.verb, VERBS[verb]);
+        linear.setU32(request + of.agent, linear.pushText(agent));
+        linear.setU32(request + of.id, linear.pushText(fields.id));
+        linear.setNumber(request + of.expected_version, fields.expectedVersion ?? 0);
+        linear.setU32(request + of.event, linear.pushText(fields.event));
+        linear.setU32(request + of.target, linear.pushText(fields.target));
+        linear.setU32(request + of.who, linear.pushText(fields.who));
+        if (fields.effect !== undefined) linear.setEffectId(request + of.effect, fields.effect);
+        if (fields.digest !== undefined) linear.setHex(request + of.digest, fields.digest);
+        linear.setNumber(request + of.version, fields.version ?? 0);
+        linear.setU32(request + of.decision, fields.decision ?? 0);
+        linear.setU32(request + of.force, fields.force ? 1 : 0);
+        linear.setBytes(request + of.data, linear.pushBytes(data), data.length);
+        return this.#exports.submit(request, at);
+      });
+      if (code !== OK) {
+        linear.release(at, layout.receipt.SIZE);
+        reject(this.#error(code));
+        return;
+      }
+      this.#receipts.set(at, { resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  async create(agent, machine, data, options = {}) {
+    return this.#submit('create', agent, { ...options, event: machine, data });
+  }
+
+  async post(agent, signal, data, options = {}) {
+    return this.#submit('post', agent, { ...options, event: signal, data });
+  }
+
+  async approve(agent, options = {}) {
+    return this.#submit('decide', agent, { ...options, decision: 1 });
+  }
+
+  async reject(agent, options = {}) {
+    return this.#submit('decide', agent, { ...options, decision: 2 });
+  }
+
+  async edit(agent, data, options = {}) {
+    return this.#submit('decide', agent, { ...options, decision: 3, data });
+  }
+
+  async cancel(agent, { reason, ...options } = {}) {
+    return this.#submit('cancel', agent, { ...options, data: reason });
+  }
+
+  async rollback(agent, version, options = {}) {
+    return this.#submit('rollback', agent, { ...options, version });
+  }
+
+  async fork(agent, version, newAgent, options = {}) {
+    return this.#submit('fork', agent, { ...options, version, target: newAgent });
+  }
+
+  async retry(agent, options = {}) {
+    return this.#submit('retry', agent, options);
+  }
+
+  async moveOut(agent, options = {}) {
+    return this.#submit('moveOut', agent, options);
+  }
+
+  async trim() {
+    this.#live();
+    const at = this.#linear.allocate(layout.receipt.SIZE);
+    const code = this.#exports.trim_store(at);
+    if (code !== OK) {
+      this.#linear.release(at, layout.receipt.SIZE);
+      throw this.#error(code);
+    }
+    this.#schedule();
+    return new Promise((resolve, reject) => {
+      this.#receipts.set(at, { resolve: ({ version }) => resolve(version), reject });
+    });
+  }
+
+  // ---- looking
+
+  /** Opens a view by name, or by { stream }; it is closed by #closeView. */
+  async #openView(agent, version) {
+    this.#live();
+    const linear = this.#linear;
+    const [code, view] = linear.frame(() => {
+      const out = linear.push(4);
+      let opened;
+      if (typeof agent === 'string') {
+        opened = this.#exports.view_open(linear.pushText(agent), version, out);
+      } else {
+        const stream = linear.push(8);
+        linear.setHex(stream, agent.stream);
+        opened = this.#exports.view_open_stream(stream, version, out);
+      }
+      return [opened, linear.u32(out)];
+    });
+    if (view !== 0) this.#views.add(view);
+    try {
+      await this.#viewReady(view, code, agent);
+    } catch (error) {
+      this.#closeView(view);
+      throw error;
+    }
+    return view;
+  }
+
+  async #viewReady(view, code, agent) {
+    if (code === PENDING) await this.#until(() => (code = this.#exports.view_ready(view)) !== PENDING);
+    if (code === OK || code === END) return code;
+    const name = typeof agent === 'string' ? `agent '${agent}'` : `agent ${agent.stream}`;
+    throw this.#error(code, `${name}: ${this.#linear.text(this.#exports.message(code))}`);
+  }
+
+  #closeView(view) {
+    if (this.#views.delete(view)) this.#exports.view_close(view);
+  }
+
+  #readView(view) {
+    const linear = this.#linear;
+    const of = layout.info;
+    return linear.frame(() => {
+      const at = linear.push(layout.info.SIZE);
+      this.#exports.view_info(view, at);
+      const text = (field) => linear.text(linear.u32(at + field));
+      const machine = text(of.machine);
+      const contextBytes = linear.bytes(at + of.context);
+      const parent = text(of.parent_agent);
+      const code = linear.i32(at + of.error);
+      const info = {
+        name: linear.text(at + of.name),
+        stream: linear.hex(at + of.stream),
+        version: linear.number(at + of.version),
+        changedVersion: linear.number(at + of.changed_version),
+        link: linear.hex(at + of.link),
+        machine,
+        machineVersion: linear.u32(at + of.machine_version),
+        state: text(of.state),
+        status: statusName(linear.u32(at + of.status)),
+        due: linear.number(at + of.due_ms),
+        time: linear.number(at + of.time_ms),
+        created: linear.number(at + of.created_ms),
+        ...(parent !== '' && { parent: { agent: parent, version: linear.number(at + of.parent_version) } }),
+        ...(code !== 0 && { error: { code, text: text(of.error_text) } }),
+        context: this.#readContext(machine, contextBytes),
+        contextBytes,
+        transcript: [],
+        effects: [],
+        mailboxCount: linear.u32(at + of.mailbox_count),
+      };
+      const entries = linear.u32(at + of.transcript_count), effects = linear.u32(at + of.effect_count);
+      for (let index = 0; index < entries; index++) info.transcript.push(this.#readEntry(view, index));
+      for (let index = 0; index < effects; index++) info.effects.push(this.#readEffect(view, index));
+      return info;
+    });
+  }
+
+  #readContext(name, bytes) {
+    const machine = this.#machines.findLast((known) => known.name === name);
+    if (!machine?.json) return bytes;
+    return JSON.parse(bytes.length === 0 ? machine.initial : new TextDecoder().decode(bytes));
+  }
+
+  #readEntry(view, index) {
+    const linear = this.#linear;
+    return linear.frame(() => {
+      const at = linear.push(layout.entry.SIZE);
+      const code = this.#exports.view_entry(view, index, at);
+      if (code !== OK) throw this.#error(code);
+      return readable({ kind: linear.u32(at + layout.entry.kind), data: linear.bytes(at + layout.entry.data) });
+    });
+  }
+
+  #readEffect(view, index) {
+    const linear = this.#linear;
+    const of = layout.effect;
+    return linear.frame(() => {
+      const at = linear.push(layout.effect.SIZE);
+      const code = this.#exports.view_effect(view, index, at);
+      if (code !== OK) throw this.#error(code);
+      const payload = linear.bytes(at + of.payload);
+      const effect = readable({
+        id: linear.effectId(at + of.id),
+        kind: EFFECTS[linear.u32(at + of.kind)],
+        phase: PHASES[linear.u32(at + of.phase)],
+        name: linear.text(linear.u32(at + of.name)),
+        target: linear.text(linear.u32(at + of.target)),
+        attempt: linear.u32(at + of.attempt),
+        due: linear.number(at + of.due_ms),
+        deadline: linear.number(at + of.deadline_ms),
+        data: payload,
+        digest: linear.hex(at + of.digest),
+        key: linear.text(linear.u32(at + of.key)),
+      });
+      effect.payload = payload;
+      return effect;
+    });
+  }
+
+  #readBlock(view) {
+    const linear = this.#linear;
+    const of = layout.block_info;
+    return linear.frame(() => {
+      const at = linear.push(layout.block_info.SIZE), raw = linear.push(layout.bytes.SIZE);
+      const code = this.#exports.view_block(view, at) || this.#exports.view_raw(view, raw);
+      if (code !== OK) throw this.#error(code);
+      const text = (field) => linear.text(linear.u32(at + field));
+      return readable({
+        version: linear.number(at + of.version),
+        epoch: linear.number(at + of.epoch),
+        link: linear.hex(at + of.link),
+        time: linear.number(at + of.time_ms),
+        type: text(of.type), event: text(of.event), outcome: text(of.outcome), from: text(of.from), to: text(of.to),
+        size: linear.u32(at + of.block_size),
+        effectsIssued: linear.u32(at + of.effects_issued),
+        effectsSettled: linear.u32(at + of.effects_settled),
+        entries: linear.u32(at + of.transcript_entries),
+        contextChanged: linear.u32(at + of.context_changed),
+        data: linear.bytes(at + of.data),
+        who: text(of.who),
+        raw: linear.bytes(raw),
+      });
+    });
+  }
+
+  async view(agent, version = 0) {
+    const view = await this.#openView(agent, version);
+    try {
+      return this.#readView(view);
+    } finally {
+      this.#closeView(view);
+    }
+  }
+
+  async has(agent) {
+    try {
+      this.#closeView(await this.#openView(agent, 0));
+      return true;
+    } catch (error) {
+      if (error.code === 'E_NOT_FOUND') return false;
+      throw error;
+    }
+  }
+
+  async *history(agent, { from = Infinity, signal } = {}) {
+    const view = await this.#openView(agent, from);
+    try {
+      let code = OK;
+      while (code === OK) {
+        signal?.throwIfAborted();
+        yield this.#readBlock(view);
+        this.#live();
+        code = await this.#viewReady(view, this.#exports.view_next(view), agent);
+      }
+    } finally {
+      this.#closeView(view);
+    }
+  }
+
+  async *agents({ signal } = {}) {
+    this.#live();
+    if (this.#bridge !== undefined) {
+      let cursor;
+      do {
+        signal?.throwIfAborted();
+        const page = await this.#bridge.store.list({ ...(cursor !== undefined && { cursor }), limit: 256 });
+        yield* page.items;
+        cursor = page.cursor;
+      } while (cursor !== undefined);
+      return;
+    }
+    const linear = this.#linear;
+    const cursor = linear.allocate(8);
+    try {
+      for (;;) {
+        signal?.throwIfAborted();
+        this.#live();
+        const summary = linear.frame(() => {
+          const at = linear.push(layout.summary.SIZE);
+          const code = this.#exports.next_agent(cursor, at);
+          if (code < OK) throw this.#error(code);
+          return code === END ? undefined : readSummary(linear, at);
+        });
+        if (summary === undefined) return;
+        yield summary;
+      }
+    } finally {
+      linear.release(cursor, 8);
+    }
+  }
+
+  // ---- machines
+
+  #machine(name) {
+    const machine = this.#machines.findLast((known) => known.name === name);
+    if (machine === undefined) throw new PagentError('E_NOT_FOUND', `no machine '${name}'`);
+    return machine;
+  }
+
+  diagram(name, { format = 'mermaid', state } = {}) {
+    const machine = this.#machine(name);
+    const linear = this.#linear;
+    const states = machine.names ?? this.#stateNames(machine.address);
+    const mark = state === undefined ? -1 : states.indexOf(state);
+    if (state !== undefined && mark < 0) throw new PagentError('E_NOT_FOUND', `machine '${name}' has no state '${state}'`);
+    this.#written = [];
+    const code = this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0);
+    if (code !== OK) throw this.#error(code);
+    const text = this.#written.map((piece) => new TextDecoder().decode(piece)).join('');
+    this.#written = [];
+    void linear;
+    return text;
+  }
+
+  #stateNames(address) {
+    const linear = this.#linear;
+    const states = linear.u32(address + layout.machine.states);
+    return Array.from({ length: linear.u32(address + layout.machine.state_count) },
+      (_, row) => linear.text(linear.u32(states + row * layout.state.SIZE + layout.state.name)));
+  }
+
+  machineHash(name) {
+    const { address } = this.#machine(name);
+    return this.#linear.frame(() => {
+      const hash = this.#linear.push(8);
+      this.#exports.machine_hash(address, hash);
+      return this.#linear.hex(hash);
+    });
+  }
+
+  // ---- the end
+
+  #closeFiles() {
+    if (this.#files === undefined) return OK;
+    const code = this.#files.close(this.#exports);
+    this.#files = undefined;
+    return code;
+  }
+
+  async close() {
+    if (this.closed) return;
+    clearTimeout(this.#timer);
+    while (this.#bridge?.committing) await this.#bridge.settled; // what is under way may still be told to its senders
+    if (this.closed) return;
+    this.closed = true;
+    clearTimeout(this.#timer);
+    if (this.#bridge !== undefined) this.#bridge.closed = true;
+    for (const view of this.#views) this.#exports.view_close(view);
+    this.#views.clear();
+    const code = this.#exports.close();
+    const files = this.#closeFiles();
+    this.#settle();
+    for (const controller of this.#calls.values()) controller.abort(new PagentError('E_CLOSED', 'the engine was closed'));
+    this.#calls.clear();
+    for (const stream of this.#streams) stream.end();
+    for (const look of [...this.#waiters]) look();
+    if (code !== OK || files !== OK) throw this.#error(code !== OK ? code : files);
+  }
+
+  [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() {
+    return this.close();
+  }
+
+  // ---- for import, export and tests
+
+  /** The store, where it is one of JavaScript. */
+  get bridge() {
+    return this.#bridge;
+  }
+
+  get raw() {
+    return { exports: this.#exports, linear: this.#linear, submit: (...words) => this.#submit(...words), kindOfEvent };
+  }
+}

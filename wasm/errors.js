@@ -1,0 +1,29 @@
+// Results of the engine as errors, and the other way round.
+
+const NAMES = `E_ARGUMENT E_MEMORY E_LIMIT E_MACHINE E_MACHINE_CHANGED E_NOT_FOUND E_EXISTS E_CONFLICT E_FENCED E_LOCKED
+  E_STALE E_SETTLED E_EXPIRED E_UNDECLARED E_REFUSED E_FINISHED E_IRREVERSIBLE E_PARKED E_NO_SPACE E_AGAIN E_IN_DOUBT
+  E_STORAGE E_CORRUPT E_SUSPECT E_FOREIGN E_NEWER E_LOST_TAIL E_TRIMMED E_READ_ONLY E_TIMEOUT E_CLOSED E_FUTURE`.split(/\s+/);
+
+/** The number of a result by its name: result.E_ARGUMENT is -1001. */
+export const result = Object.fromEntries(NAMES.map((name, index) => [name, -1001 - index]));
+export const OK = 0, PENDING = 1, STAGED = 2, IDLE = 3, END = 4, DUPLICATE = 5, NOT_SENT = 6, DEFERRED = 7;
+
+export const nameOf = (code) => NAMES[-1001 - code] ?? `${code}`;
+
+export class PagentError extends Error {
+  constructor(code, message, options = {}) {
+    super(message, options.cause !== undefined ? { cause: options.cause } : undefined);
+    this.name = 'PagentError';
+    this.code = code;
+    if (options.version !== undefined) this.version = options.version;
+  }
+}
+
+/** Thrown by a call: how it failed. */
+export class CallFailure extends Error {
+  constructor(message, { final = false, code = 0, retryAfterMs = 0, notSent = false, cause } = {}) {
+    super(message, cause !== undefined ? { cause } : undefined);
+    this.name = 'CallFailure';
+    Object.assign(this, { final, code, retryAfterMs, notSent });
+  }
+}
