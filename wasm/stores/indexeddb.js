@@ -1,0 +1,424 @@
+// persistent-agent/indexeddb: agents that live in a browser's IndexedDB, shared by all tabs and workers of an origin.
+//
+//   heads   stream -> { stream, version, epoch, base, due, time, state, status, flags }     never deleted
+//           index "due" over [due, stream]; an agent that is never due has due: null, and is not in it
+//   blocks  [stream, version] -> Uint8Array
+//   meta    "id" -> a random name drawn when the database was made
+//
+// One commit() is one readwrite transaction. The browser runs overlapping ones after each other, in all tabs, so a
+// compare inside the transaction is sound without any lock. It begins boldly: the heads are asked for and the blocks
+// are added in the same breath, and the answer about the heads decides whether to commit or to abort. That saves a
+// round trip to the browser's storage process per commit. Only after an abort is it done again cautiously, head by
+// head, to find out which appends are refused.
+
+const SCHEMA = 1;
+const CHUNK_MAX = 256; // blocks per getAll: bounds the memory that one wrong guess of their sizes costs
+const HEADS_MAX = 1024; // heads per getAll
+const TRIM_MAX = 256; // agents per transaction of trim: writers wait for no longer than that
+const LAST = '\uffff'; // above every stream
+
+/** Opens the database, makes it if there is none. */
+export async function indexedDB(name, options = {}) {
+  const store = new IndexedDBStore(name, options);
+  await store.connect();
+  return store;
+}
+
+class IndexedDBStore {
+  durability = 'process';
+  #name;
+  #options;
+  #strength;
+  #database = null;
+  #id = null;
+  #connecting = null;
+  #ended = null; // why nothing goes on here
+  #channel = null;
+  #blockSize = 1024; // a guess: the largest block of the last chunk read
+
+  constructor(name, options) {
+    this.#name = name;
+    this.#options = options;
+    this.#strength = { durability: options.durability ?? 'strict' };
+    this.readOnly = options.readOnly ?? false;
+    if (options.changed) {
+      this.#channel = new BroadcastChannel(`persistent-agent:${name}`);
+      if (typeof options.changed === 'function') this.#channel.onmessage = ({ data }) => options.changed(data);
+    }
+  }
+
+  commit(appends) {
+    if (this.readOnly) return Promise.reject(new Error(`${this.#name}: opened for reading only`));
+    if (appends.length === 0) return Promise.resolve([]);
+    if (!this.#database) return this.connect().then(() => this.commit(appends));
+    return this.#write(appends, true);
+  }
+
+  read(request) {
+    if (!this.#database) return this.connect().then(() => this.read(request));
+    return this.#run('readonly', (transaction, done) => this.#find(transaction, request, done));
+  }
+
+  list(request) {
+    if (!this.#database) return this.connect().then(() => this.list(request));
+    return this.#run('readonly', (transaction, done) => {
+      const heads = transaction.objectStore('heads'), answer = { items: [], nextDue: Infinity };
+      const { dueBefore = -Infinity, flags = 0, cursor, limit } = request;
+      const later = heads.index('due').openKeyCursor(IDBKeyRange.lowerBound([dueBefore, LAST]));
+      later.onsuccess = () => {
+        if (later.result) answer.nextDue = later.result.key[0];
+      };
+      if (flags === 0 && request.dueBefore !== undefined) listDue(heads, dueBefore, cursor, limit, answer);
+      else listHeads(heads, request.dueBefore === undefined && !flags, dueBefore, flags, cursor ?? '', limit, answer);
+      done(answer);
+    });
+  }
+
+  /** Agents whose transcripts still stand in older blocks keep them all (flag 16). */
+  async trim() {
+    if (this.readOnly) throw new Error(`${this.#name}: opened for reading only`);
+    let from = '', removed = 0;
+    while (from !== undefined) {
+      if (!this.#database) await this.connect();
+      const part = await this.#run('readwrite', (transaction, done) => trimSome(transaction, from, done));
+      from = part.next;
+      removed += part.removed;
+    }
+    return removed;
+  }
+
+  close() {
+    this.#end(new Error(`${this.#name}: the store is closed`), false);
+  }
+
+  /** After the browser has closed the connection by itself (it does so to pages that sleep), the next request opens
+      it again; not if the data was cleared meanwhile, for then versions would begin anew. */
+  connect() {
+    if (this.#ended) return Promise.reject(this.#ended);
+    this.#connecting ??= this.#connect().finally(() => {
+      this.#connecting = null;
+    });
+    return this.#connecting;
+  }
+
+  async #connect() {
+    const database = await openDatabase(this.#name, this.#options);
+    database.onversionchange = ({ newVersion }) => {
+      this.#end(new Error(newVersion === null ? `${this.#name} is being deleted by another tab`
+        : `${this.#name} is being upgraded by another tab, with a newer persistent-agent: reload this one`), true);
+    };
+    database.onclose = () => {
+      if (this.#database === database) this.#database = null;
+    };
+    const { id, durability } = await readMeta(database, this.#strength);
+    this.#id ??= id;
+    if (id !== this.#id) this.#end(new Error(`${this.#name}: its data was cleared while it was in use`), true);
+    if (this.#ended) {
+      database.close();
+      throw this.#ended;
+    }
+    this.durability = durability === 'strict' ? 'power' : 'process';
+    this.#database = database;
+  }
+
+  #end(reason, tell) {
+    if (this.#ended) return;
+    this.#ended = reason;
+    this.#database?.close(); // transactions under way still end well
+    this.#database = null;
+    this.#channel?.close();
+    this.#channel = null;
+    if (tell) this.#options.closed?.(reason);
+  }
+
+  #begin(mode) {
+    try {
+      return this.#database.transaction(['heads', 'blocks'], mode, this.#strength);
+    } catch (error) {
+      if (error.name === 'InvalidStateError') this.#database = null; // closed under us: the next request reconnects
+      throw error;
+    }
+  }
+
+  /** `done` is called inside the transaction; its value is what the promise resolves to when that is complete. */
+  #run(mode, body) {
+    return new Promise((resolve, reject) => {
+      const transaction = this.#begin(mode);
+      let answer;
+      transaction.oncomplete = () => resolve(answer);
+      transaction.onabort = () => reject(failure(this.#name, transaction.error));
+      body(transaction, (value) => {
+        answer = value;
+      });
+    });
+  }
+
+  #write(appends, boldly) {
+    return new Promise((resolve, reject) => {
+      const transaction = this.#begin('readwrite');
+      const heads = transaction.objectStore('heads'), blocks = transaction.objectStore('blocks');
+      const results = new Array(appends.length), made = new Map();
+      let open = appends.length, refused = false;
+      transaction.oncomplete = () => {
+        this.#tell(appends, results);
+        resolve(results);
+      };
+      transaction.onabort = () => {
+        const name = transaction.error?.name;
+        if (name === 'QuotaExceededError') resolve(appends.map(() => ({ result: 'no-space' })));
+        else if (boldly && (refused || name === 'ConstraintError')) resolve(this.#write(appends, false));
+        else reject(failure(this.#name, transaction.error));
+      };
+      try {
+        for (let i = 0; i < appends.length; i++) {
+          const append = appends[i], get = heads.get(append.stream);
+          get.onsuccess = () => {
+            results[i] = judge(append, boldly ? get.result : made.get(append.stream) ?? get.result);
+            if (results[i].result !== 'ok') refused = true;
+            else if (!boldly) made.set(append.stream, put(heads, blocks, append));
+            if (--open !== 0) return;
+            if (boldly && refused) transaction.abort();
+            else transaction.commit?.(); // rather than after one more round trip
+          };
+          if (boldly) put(heads, blocks, append);
+        }
+      } catch (error) { // a block that cannot be cloned
+        reject(error);
+        transaction.abort();
+      }
+    });
+  }
+
+  #tell(appends, results) {
+    if (!this.#channel) return;
+    const streams = appends.filter((_, i) => results[i].result === 'ok').map(({ stream }) => stream);
+    if (streams.length !== 0) this.#channel.postMessage(streams);
+  }
+
+  /** Where the reading begins; then the blocks. */
+  #find(transaction, { stream, mode, version, maxBytes }, done) {
+    const heads = transaction.objectStore('heads'), blocks = transaction.objectStore('blocks');
+    const answer = { version: 0, blocks: [] };
+    done(answer);
+    const get = heads.get(stream);
+    get.onsuccess = () => {
+      const head = get.result;
+      if (!head) return;
+      answer.version = head.version;
+      const from = (first) => {
+        if (first > head.version) return;
+        const ranges = { stream, next: first, last: head.version, room: maxBytes, exact: first !== 0 };
+        this.#collect(blocks, ranges, answer);
+      };
+      if (mode === 'newest') from(head.base);
+      else if (mode === 'from') from(version || -1);
+      else if (version === 0) from(0);
+      else {
+        const wanted = Math.min(version, head.version), at = blocks.get([stream, wanted]);
+        at.onsuccess = () => {
+          if (at.result) from(wanted - based(at.result));
+          else answer.trimmed = true;
+        };
+      }
+    };
+  }
+
+  /** In chunks, for nobody knows how long the blocks are: by the largest of the chunk before. */
+  #collect(blocks, at, answer) {
+    const count = Math.max(1, Math.min(CHUNK_MAX, Math.ceil(at.room / this.#blockSize), at.last - at.next + 1));
+    const range = IDBKeyRange.bound([at.stream, at.next], [at.stream, at.last]);
+    const get = blocks.getAll(range, count);
+    get.onsuccess = () => {
+      const chunk = get.result;
+      if (chunk.length === 0) return;
+      const first = versionOf(chunk[0]);
+      if (at.exact && first !== at.next) {
+        answer.trimmed = true;
+        return;
+      }
+      let largest = 64;
+      for (const block of chunk) {
+        if (block.length > at.room && answer.blocks.length !== 0) return;
+        answer.blocks.push(block);
+        at.room -= block.length;
+        largest = Math.max(largest, block.length);
+      }
+      this.#blockSize = largest;
+      at.next = first + chunk.length;
+      at.exact = true;
+      if (at.room > 0 && at.next <= at.last) this.#collect(blocks, at, answer);
+    };
+  }
+}
+
+// ---- what a commit does ---------------------------------------------------------------------------------------------
+
+function judge({ expected, epoch }, head) {
+  const version = head?.version ?? 0;
+  if (version !== expected) return { result: 'conflict', version };
+  return { result: head && head.epoch > epoch ? 'fenced' : 'ok' };
+}
+
+function put(heads, blocks, { stream, epoch, first, blocks: list, summary }) {
+  const last = first + list.length - 1;
+  for (let i = 0; i < list.length; i++) blocks.add(whole(list[i]), [stream, first + i]);
+  const { due, time, state, status, flags } = summary;
+  const head = {
+    stream, version: last, epoch, base: last - based(list[list.length - 1]), due: due === Infinity ? null : due, time,
+    state, status, flags,
+  };
+  heads.put(head);
+  return head;
+}
+
+/** A clone of a view takes all of the memory below it along. */
+function whole(block) {
+  return block.buffer instanceof ArrayBuffer && block.buffer.byteLength === block.length ? block : block.slice();
+}
+
+// Of the block's header (block.js): how far back the newest snapshot is, and the version.
+const based = (block) => block[58] | (block[59] << 8);
+
+function versionOf(block) {
+  const view = new DataView(block.buffer, block.byteOffset, 32);
+  return view.getUint32(24, true) + view.getUint32(28, true) * 4294967296;
+}
+
+// ---- listing --------------------------------------------------------------------------------------------------------
+
+function listDue(heads, dueBefore, cursor, limit, answer) {
+  let low = [-Infinity, ''];
+  if (cursor !== undefined) {
+    const [due, stream] = cursor.split(' ');
+    low = [Number(due), stream];
+  }
+  if (low[0] > dueBefore) return; // the clock went back between two pages
+  const range = IDBKeyRange.bound(low, [dueBefore, LAST], cursor !== undefined);
+  const get = heads.index('due').getAll(range, limit + 1);
+  get.onsuccess = () => {
+    const found = get.result;
+    for (const head of found.slice(0, limit)) answer.items.push(summaryOf(head));
+    if (found.length > limit) answer.cursor = `${found[limit - 1].due} ${found[limit - 1].stream}`;
+  };
+}
+
+function listHeads(heads, all, dueBefore, flags, from, limit, answer) {
+  const count = all ? limit - answer.items.length + 1 : HEADS_MAX;
+  const get = heads.getAll(IDBKeyRange.lowerBound(from, true), count);
+  get.onsuccess = () => {
+    for (const head of get.result) {
+      const isDue = head.due !== null && head.due <= dueBefore;
+      if (!all && !isDue && (head.flags & flags) === 0) continue;
+      if (answer.items.length === limit) {
+        answer.cursor = answer.items[limit - 1].stream;
+        return;
+      }
+      answer.items.push(summaryOf(head));
+    }
+    if (get.result.length === count) {
+      listHeads(heads, all, dueBefore, flags, get.result[count - 1].stream, limit, answer);
+    }
+  };
+}
+
+function summaryOf({ stream, version, due, time, state, status, flags }) {
+  return { stream, version, due: due ?? Infinity, time, state, status, flags };
+}
+
+// ---- trimming -------------------------------------------------------------------------------------------------------
+
+const KEEPS_BLOCKS = 16; // summary flag: the transcript stands in blocks before the snapshot
+
+function trimSome(transaction, from, done) {
+  const heads = transaction.objectStore('heads'), blocks = transaction.objectStore('blocks');
+  const answer = { removed: 0, next: undefined };
+  done(answer);
+  const get = heads.getAll(IDBKeyRange.lowerBound(from, true), TRIM_MAX);
+  get.onsuccess = () => {
+    const found = get.result;
+    if (found.length === TRIM_MAX) answer.next = found[TRIM_MAX - 1].stream;
+    for (const { stream, base, flags } of found) {
+      if (flags & KEEPS_BLOCKS || base <= 1) continue;
+      const range = IDBKeyRange.bound([stream, 0], [stream, base], false, true), count = blocks.count(range);
+      count.onsuccess = () => {
+        answer.removed += count.result;
+        if (count.result !== 0) blocks.delete(range);
+      };
+    }
+  };
+}
+
+// ---- the database ---------------------------------------------------------------------------------------------------
+
+function openDatabase(name, { factory = globalThis.indexedDB, blocked }) {
+  return new Promise((resolve, reject) => {
+    const request = factory.open(name, SCHEMA);
+    request.onupgradeneeded = () => {
+      const database = request.result;
+      database.createObjectStore('heads', { keyPath: 'stream' }).createIndex('due', ['due', 'stream']);
+      database.createObjectStore('blocks');
+      database.createObjectStore('meta').put(crypto.randomUUID?.() ?? String(Math.random()), 'id');
+    };
+    request.onblocked = () => blocked?.(); // an older tab has not let go yet: this goes on when it does
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => {
+      reject(request.error.name !== 'VersionError' ? failure(name, request.error)
+        : new Error(`${name} was made by a newer persistent-agent: reload this page`, { cause: request.error }));
+    };
+  });
+}
+
+/** Also what durability the browser really gives: an old one ignores the wish. */
+function readMeta(database, strength) {
+  return new Promise((resolve, reject) => {
+    const transaction = database.transaction('meta', 'readwrite', strength), get = transaction.objectStore('meta').get('id');
+    transaction.oncomplete = () => resolve({ id: get.result, durability: transaction.durability });
+    transaction.onabort = () => reject(failure(database.name, transaction.error));
+  });
+}
+
+function failure(name, cause) {
+  return new Error(`${name}: ${cause ? `${cause.name}: ${cause.message}` : 'the transaction was aborted'}`, { cause });
+}
+
+// ---- helpers --------------------------------------------------------------------------------------------------------
+
+/** Asks the browser not to evict this origin's data when space runs low. */
+export async function persist() {
+  const storage = globalThis.navigator?.storage;
+  if (!storage?.persist) return false;
+  return (await storage.persisted()) || storage.persist();
+}
+
+/** Bytes. */
+export async function estimate() {
+  const storage = globalThis.navigator?.storage;
+  const { usage = 0, quota = Infinity } = (await storage?.estimate?.()) ?? {};
+  return { usage, quota, persisted: (await storage?.persisted?.()) ?? false };
+}
+
+/** Waits until this tab is the one that runs the engine. For liveness only: what keeps two engines apart is the store. */
+export function leader(name, { signal } = {}) {
+  return new Promise((resolve, reject) => {
+    const ended = new AbortController();
+    let release;
+    const held = new Promise((done) => {
+      release = done;
+    });
+    const leadership = {
+      signal: ended.signal,
+      release() {
+        release();
+        ended.abort();
+      },
+    };
+    navigator.locks.request(`persistent-agent:${name}`, { signal }, () => {
+      signal?.addEventListener('abort', leadership.release, { once: true });
+      resolve(leadership);
+      return held;
+    }).then(() => ended.abort(), (error) => { // stolen, or never had
+      ended.abort(error);
+      reject(error);
+    });
+  });
+}

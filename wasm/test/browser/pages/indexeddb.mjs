@@ -1,0 +1,306 @@
+// The IndexedDB store inside one page.
+
+import { indexedDB as openStore, persist, estimate, leader } from '../../../stores/indexeddb.js';
+import { makeAppend, makeBlock, same, streamOf } from '../tools.mjs';
+
+let number = 0;
+const fresh = (options) => openStore(`page-${Date.now()}-${++number}`, options);
+const a = streamOf(0), b = streamOf(1), c = streamOf(2);
+const versions = (blocks) => blocks.map((block) => Number(new DataView(block.buffer, block.byteOffset).getBigUint64(24, true)));
+const newest = (stream, maxBytes = 1 << 20) => ({ stream, mode: 'newest', version: 0, maxBytes });
+
+/** Opens the database past the store. */
+const raw = (name, version, upgrade) => new Promise((resolve, reject) => {
+  const request = globalThis.indexedDB.open(name, version);
+  request.onupgradeneeded = () => upgrade?.(request.result);
+  request.onsuccess = () => resolve(request.result);
+  request.onerror = () => reject(request.error);
+});
+
+export const tests = {
+  async 'an append is read back'(t) {
+    const store = await fresh();
+    t.equal(store.durability, 'power', 'durability');
+    const append = makeAppend({ stream: a, expected: 0, based: 0 });
+    t.equal(await store.commit([append]), [{ result: 'ok' }]);
+    const read = await store.read(newest(a));
+    t.equal(read.version, 1);
+    t.check(same(read.blocks[0], append.blocks[0]), 'same bytes');
+    t.equal(await store.read(newest(b)), { version: 0, blocks: [] });
+    store.close();
+  },
+
+  async 'each append of a batch is judged alone'(t) {
+    const store = await fresh();
+    await store.commit([makeAppend({ stream: a, expected: 0, based: 0 }), makeAppend({ stream: b, expected: 0, epoch: 7, based: 0 })]);
+    const results = await store.commit([
+      makeAppend({ stream: a, expected: 0 }), makeAppend({ stream: b, expected: 1, epoch: 6 }), makeAppend({ stream: c, expected: 0, based: 0 }),
+      makeAppend({ stream: c, expected: 1, count: 2 }), makeAppend({ stream: c, expected: 1 }),
+    ]);
+    t.equal(results, [{ result: 'conflict', version: 1 }, { result: 'fenced' }, { result: 'ok' }, { result: 'ok' }, { result: 'conflict', version: 3 }]);
+    t.equal((await store.read(newest(a))).version, 1);
+    t.equal((await store.read(newest(b))).version, 1);
+    const { version, blocks } = await store.read(newest(c));
+    t.equal([version, versions(blocks)], [3, [1, 2, 3]]);
+    t.equal(await store.commit([makeAppend({ stream: c, expected: 3 }), makeAppend({ stream: c, expected: 4 })]), [{ result: 'ok' }, { result: 'ok' }]);
+    t.equal(await store.commit([]), []);
+    store.close();
+  },
+
+  async 'concurrent commits: one winner'(t) {
+    const store = await fresh();
+    for (let round = 0; round < 20; round++) {
+      const racers = Array.from({ length: 8 }, (_, salt) => store.commit([makeAppend({ stream: a, expected: round, salt })]));
+      const results = (await Promise.all(racers)).map(([{ result }]) => result);
+      t.equal(results.filter((result) => result === 'ok').length, 1);
+      t.equal(results.filter((result) => result === 'conflict').length, 7);
+    }
+    store.close();
+  },
+
+  async 'views of a larger memory, and shared ones, are copied'(t) {
+    const name = `page-${Date.now()}-${++number}`, store = await openStore(name);
+    const append = makeAppend({ stream: a, expected: 0, based: 0 }), block = append.blocks[0], memory = new Uint8Array(1 << 20);
+    memory.set(block, 4096);
+    append.blocks[0] = memory.subarray(4096, 4096 + block.length);
+    const commit = store.commit([append]);
+    memory.fill(7); // the caller's memory may move on at once
+    await commit;
+    const read = (await store.read(newest(a))).blocks[0];
+    t.check(same(read, block), 'same bytes');
+    t.equal(read.buffer.byteLength, block.length, 'no more than the block is stored');
+    store.close();
+  },
+
+  async 'read: newest, base, from'(t) {
+    const store = await fresh();
+    for (let version = 1; version <= 20; version++) { // snapshots at 1, 8, 15
+      t.equal(await store.commit([makeAppend({ stream: a, expected: version - 1, based: (version - 1) % 7 })]), [{ result: 'ok' }]);
+    }
+    const read = async (mode, version, maxBytes = 1 << 20) => {
+      const answer = await store.read({ stream: a, mode, version, maxBytes });
+      return [answer.version, versions(answer.blocks), answer.trimmed ?? false];
+    };
+    const upTo20 = (from) => Array.from({ length: 21 - from }, (_, i) => from + i);
+    t.equal(await read('newest', 0), [20, upTo20(15), false], 'newest');
+    t.equal(await read('base', 0), [20, upTo20(1), false], 'base 0');
+    t.equal(await read('base', 7), [20, upTo20(1), false], 'base 7');
+    t.equal(await read('base', 8), [20, upTo20(8), false], 'base 8');
+    t.equal(await read('base', 14), [20, upTo20(8), false], 'base 14');
+    t.equal(await read('base', 99), [20, upTo20(15), false], 'base beyond the head');
+    t.equal(await read('from', 19), [20, [19, 20], false], 'from 19');
+    t.equal(await read('from', 21), [20, [], false], 'from 21');
+    t.equal(await read('from', 3, 1), [20, [3], false], 'one block at least');
+    t.equal(await read('from', 3, 256), [20, [3], false], 'exactly one');
+    t.equal(await read('from', 3, 513), [20, [3, 4], false], 'exactly two');
+    t.equal(await store.trim(), 14);
+    t.equal(await store.trim(), 0);
+    t.equal(await read('newest', 0), [20, upTo20(15), false], 'newest after trim');
+    t.equal(await read('base', 0), [20, upTo20(15), false], 'base 0 after trim');
+    t.equal(await read('base', 14), [20, [], true], 'base 14 after trim');
+    t.equal(await read('from', 14), [20, [], true], 'from 14 after trim');
+    t.equal(await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]), [{ result: 'conflict', version: 20 }], 'rule H');
+    t.equal(await store.commit([makeAppend({ stream: a, expected: 13 })]), [{ result: 'conflict', version: 20 }], 'rule H');
+    store.close();
+  },
+
+  async 'trim leaves blocks that the transcript stands in'(t) {
+    const store = await fresh();
+    await store.commit([makeAppend({ stream: a, expected: 0, based: 0 }), makeAppend({ stream: b, expected: 0, based: 0 })]);
+    await store.commit([makeAppend({ stream: a, expected: 1, based: 0, flags: 16 }), makeAppend({ stream: b, expected: 1, based: 0 })]);
+    t.equal(await store.trim(), 1);
+    t.equal(versions((await store.read({ stream: a, mode: 'base', version: 0, maxBytes: 9999 })).blocks), [1, 2]);
+    store.close();
+  },
+
+  async 'a trimmed journal is imported'(t) {
+    const store = await fresh();
+    const append = makeAppend({ stream: a, expected: 0, first: 41, count: 3 });
+    append.blocks = [41, 42, 43].map((version) => makeBlock({ stream: a, version, based: version - 41 }));
+    t.equal(await store.commit([append]), [{ result: 'ok' }]);
+    t.equal(versions((await store.read(newest(a))).blocks), [41, 42, 43]);
+    t.equal(await store.read({ stream: a, mode: 'from', version: 40, maxBytes: 999 }), { version: 43, blocks: [], trimmed: true });
+    t.equal(await store.commit([makeAppend({ stream: a, expected: 43 })]), [{ result: 'ok' }]);
+    store.close();
+  },
+
+  async 'list: all, due, flags; pages; nextDue'(t) {
+    const store = await fresh(), streams = Array.from({ length: 250 }, (_, i) => streamOf(i));
+    await store.commit(streams.map((stream, i) => makeAppend({
+      stream, expected: 0, based: 0, due: i % 10 === 0 ? Infinity : 1000 + i, flags: i % 50 === 7 ? 8 : 0,
+    })));
+    const all = async (request) => {
+      const found = [];
+      let answer = {};
+      do {
+        answer = await store.list({ limit: 7, ...request, ...answer.cursor !== undefined && { cursor: answer.cursor } });
+        t.check(answer.items.length <= 7, 'the limit');
+        found.push(...answer.items);
+      } while (answer.cursor !== undefined);
+      return { found, nextDue: answer.nextDue };
+    };
+    const set = (found) => found.map(({ stream }) => streams.indexOf(stream)).sort((x, y) => x - y);
+    const numbers = (wanted) => streams.map((_, i) => i).filter(wanted);
+    const everything = await all({});
+    t.equal(set(everything.found), numbers(() => true), 'all');
+    t.equal(everything.nextDue, 1001);
+    t.equal(everything.found.find(({ stream }) => stream === streams[10]), { stream: streams[10], version: 1, due: Infinity, time: 1001, state: 3, status: 'waiting', flags: 0 });
+    const due = await all({ dueBefore: 1100 });
+    t.equal(set(due.found), numbers((i) => i % 10 !== 0 && i <= 100), 'due');
+    t.equal(due.nextDue, 1101);
+    t.equal(due.found.map((item) => item.due), due.found.map((item) => item.due).sort((x, y) => x - y), 'the most urgent first');
+    t.equal(set((await all({ flags: 8 })).found), numbers((i) => i % 50 === 7), 'flags');
+    t.equal(set((await all({ flags: 8 | 1, dueBefore: 1020 })).found), numbers((i) => i % 50 === 7 || (i % 10 !== 0 && i <= 20)), 'either');
+    t.equal(await store.list({ limit: 5, dueBefore: 2000 }).then(({ nextDue }) => nextDue), Infinity);
+    t.equal((await store.list({ limit: 250 })).cursor, undefined, 'a full last page is the last');
+    await store.commit([makeAppend({ stream: streams[1], expected: 1 })]);
+    t.equal((await store.list({ limit: 5, dueBefore: 1001 })).items, [], 'not due any more');
+    store.close();
+  },
+
+  async 'a large history is read in pieces'(t) {
+    const store = await fresh(), count = 20000;
+    for (let expected = 0; expected < count; expected += 1000) {
+      const append = makeAppend({ stream: a, expected, count: 1000, based: 1 });
+      if (expected === 0) append.blocks[0] = makeBlock({ stream: a, version: 1, based: 0, payload: 300000 });
+      await store.commit([append]);
+    }
+    let version = 1;
+    const start = performance.now();
+    while (version <= count) {
+      const { blocks } = await store.read({ stream: a, mode: 'from', version, maxBytes: 1 << 20 });
+      t.check(blocks.length > 0, 'goes on');
+      t.check(blocks.length === 1 || blocks.reduce((sum, block) => sum + block.length, 0) <= 1 << 20, 'the limit');
+      for (const [i, found] of versions(blocks).entries()) if (found !== version + i) t.equal(found, version + i);
+      version += blocks.length;
+    }
+    console.log(`${Math.round(count / (performance.now() - start))} blocks/ms`);
+    store.close();
+  },
+
+  async 'blocks above 64 KiB, and of some megabytes'(t) {
+    const store = await fresh();
+    for (const [i, payload] of [65536, 200000, 9 << 20].entries()) {
+      const append = makeAppend({ stream: a, expected: i, based: i, payload });
+      t.equal(await store.commit([append]), [{ result: 'ok' }]);
+      const { blocks } = await store.read({ stream: a, mode: 'from', version: i + 1, maxBytes: 1 });
+      t.check(same(blocks[0], append.blocks[0]), 'same bytes');
+    }
+    store.close();
+  },
+
+  async 'a newer schema in another tab: closes and says so'(t) {
+    const name = `page-${Date.now()}-${++number}`;
+    let told;
+    const store = await openStore(name, { closed: (reason) => { told = reason.message; } });
+    const commit = store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]); // under way: ends well
+    const newer = await raw(name, 99, () => {});
+    t.equal(await commit, [{ result: 'ok' }]);
+    t.check(/upgraded by another tab/.test(told), `told "${told}"`);
+    await t.throws(store.commit([makeAppend({ stream: a, expected: 1 })]), /upgraded by another tab/);
+    await t.throws(store.read(newest(a)), /upgraded by another tab/);
+    await t.throws(openStore(name), /made by a newer persistent-agent/);
+    newer.close();
+  },
+
+  async 'opening waits for a tab that holds an older schema'(t) {
+    const name = `page-${Date.now()}-${++number}`;
+    (await raw(name, 1, () => {})).close();
+    globalThis.indexedDB.deleteDatabase(name);
+    const old = await raw(name, 1, () => {}), gone = globalThis.indexedDB.deleteDatabase(name);
+    let blocked = 0;
+    gone.onblocked = () => { blocked++; };
+    const opening = openStore(name);
+    await new Promise((resolve) => { setTimeout(resolve, 50); });
+    old.close();
+    const store = await opening;
+    t.equal(await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]), [{ result: 'ok' }]);
+    store.close();
+  },
+
+  async 'closed stores and read-only ones refuse'(t) {
+    const name = `page-${Date.now()}-${++number}`, store = await openStore(name);
+    await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]);
+    store.close();
+    await t.throws(store.commit([makeAppend({ stream: a, expected: 1 })]), /closed/);
+    const reader = await openStore(name, { readOnly: true });
+    t.equal(reader.readOnly, true);
+    t.equal((await reader.read(newest(a))).version, 1);
+    await t.throws(reader.commit([makeAppend({ stream: a, expected: 1 })]), /for reading only/);
+    await t.throws(reader.trim(), /for reading only/);
+    reader.close();
+  },
+
+  async 'a database that was deleted and made again is another one'(t) {
+    const name = `page-${Date.now()}-${++number}`, factory = globalThis.indexedDB;
+    const opened = [];
+    const watched = { open: (...args) => {
+      const request = factory.open(...args);
+      request.addEventListener('success', () => opened.push(request.result));
+      return request;
+    } };
+    const store = await openStore(name, { factory: watched });
+    await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]);
+    opened[0].close(); // as a browser does to a page that sleeps
+    await t.throws(store.commit([makeAppend({ stream: a, expected: 1 })]), /./);
+    t.equal(await store.commit([makeAppend({ stream: a, expected: 1 })]), [{ result: 'ok' }], 'reconnects');
+    opened[1].close();
+    await t.throws(store.read(newest(a)), /./);
+    await new Promise((resolve) => { factory.deleteDatabase(name).onsuccess = resolve; });
+    await t.throws(store.read(newest(a)), /was cleared/);
+    await t.throws(store.commit([makeAppend({ stream: a, expected: 0 })]), /was cleared/);
+  },
+
+  async 'what cannot be cloned is refused, and leaves nothing behind'(t) {
+    const store = await fresh(), append = makeAppend({ stream: a, expected: 0, based: 0 });
+    append.summary.status = () => {};
+    await t.throws(store.commit([makeAppend({ stream: b, expected: 0, based: 0 }), append]), /./);
+    t.equal((await store.read(newest(a))).version, 0);
+    t.equal((await store.read(newest(b))).version, 0);
+    store.close();
+  },
+
+  async 'other tabs hear what has changed'(t) {
+    const name = `page-${Date.now()}-${++number}`;
+    const writer = await openStore(name, { changed: true });
+    let hear;
+    const heard = new Promise((resolve) => { hear = resolve; }), listener = await openStore(name, { changed: hear });
+    await writer.commit([makeAppend({ stream: b, expected: 5 })]); // refused: nothing to tell
+    await writer.commit([makeAppend({ stream: a, expected: 0, based: 0 })]);
+    t.equal(await heard, [a]);
+    writer.close();
+    listener.close();
+  },
+
+  async 'one leader at a time'(t) {
+    if (!navigator.locks) t.skip('no Web Locks');
+    const name = `leader-${Date.now()}`, first = await leader(name), order = [];
+    const second = leader(name).then((leadership) => {
+      order.push('second');
+      return leadership;
+    });
+    await t.throws(leader(name, { signal: AbortSignal.timeout(20) }), /./);
+    order.push('released');
+    t.equal(first.signal.aborted, false);
+    first.release();
+    t.equal(first.signal.aborted, true);
+    const held = await second;
+    t.equal(order, ['released', 'second']);
+    const thief = new Promise((resolve) => {
+      navigator.locks.request(`persistent-agent:${name}`, { steal: true }, () => new Promise((done) => { resolve(done); }));
+    });
+    const letGo = await thief;
+    if (!held.signal.aborted) await new Promise((resolve) => { held.signal.onabort = resolve; });
+    letGo();
+    const stop = new AbortController(), last = await leader(name, { signal: stop.signal });
+    stop.abort();
+    t.equal(last.signal.aborted, true);
+    (await leader(name)).release();
+  },
+
+  async 'estimate and persist'(t) {
+    const found = await estimate();
+    t.equal([typeof found.usage, typeof found.quota, typeof found.persisted], ['number', 'number', 'boolean']);
+    if (!/Firefox/.test(navigator.userAgent)) t.equal(typeof await persist(), 'boolean'); // Firefox asks the person
+  },
+};
