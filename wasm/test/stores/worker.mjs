@@ -3,6 +3,7 @@
 import { DurableObject } from 'cloudflare:workers';
 import { checkWritten, link, makeBlock, runKit, startWriter } from '../../kit.js';
 import { durableObject } from '../../stores/durable-object.js';
+import { kv } from '../../stores/kv.js';
 
 const STREAM = '00000000000000aa';
 
@@ -104,6 +105,12 @@ export default {
       const [, , name, ...rest] = url.pathname.split('/');
       url.pathname = `/${rest.join('/')}`;
       return env.AGENTS.get(env.AGENTS.idFromName(name)).fetch(new Request(url, request));
+    }
+    if (url.pathname === '/kv') {
+      const lines = [];
+      const open = (name) => kv(env.KV, { singleWriter: true, settleMs: 0, prefix: name });
+      const outcome = await runKit({ open, singleWriter: true, log: (line) => lines.push(line) });
+      return Response.json({ ...outcome, failures: undefined, lines });
     }
     return new Response('not found', { status: 404 });
   },

@@ -5,7 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { Miniflare } from 'miniflare';
 
 const root = new URL('../../', import.meta.url);
-const files = ['test/stores/worker.mjs', 'kit.js', 'block.js', 'stores/shared.js', 'stores/sql.js', 'stores/durable-object.js'];
+const files = ['test/stores/worker.mjs', 'kit.js', 'block.js', 'stores/shared.js', 'stores/sql.js', 'stores/durable-object.js',
+  'stores/kv.js'];
 
 export async function startWorkerd(folder, only = files) {
   const modules = only.map((path) => ({ type: 'ESModule', path: fileURLToPath(new URL(path, root)), contents: readFileSync(new URL(path, root), 'utf8') }));
