@@ -19,8 +19,8 @@ export interface KvStore extends Store {
  * - An agent can be written when its anchor is what can be seen, or 60 seconds after the store was opened (by then all is
  *   visible that was written before). Until then commits answer "again". Agents that are new are no exception: what can
  *   not be seen may exist. The anchor of an agent that does not exist is { version: 0 }.
- * - A second writer is found out: read, list and commit throw an error with code "E_FOREIGN". A stale or shortened view
- *   throws "E_LOST_TAIL". Nothing is ever overwritten.
+ * - A second writer is found out: read and commit of that agent throw an error with code "E_FOREIGN". A stale or shortened
+ *   view throws "E_LOST_TAIL". list() shows such an agent with flag 128. Nothing is ever overwritten.
  * - One put for each append; list() walks over all keys once.
  */
 export function kv(namespace: object, options: {

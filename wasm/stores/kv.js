@@ -5,6 +5,7 @@
 import { advance, begin, failure, inspect, link, listed, refusal, RUNS } from './shared.js';
 import { header, split } from '../block.js';
 
+const DAMAGED = 128; /* summary flag */
 const PART = 24 << 20; /* a value may have 25 MiB */
 const NONE = '0000000000000000';
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -53,6 +54,7 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
     const entries = new Map(); /* version → entry */
     for (const { name, metadata } of keys) {
       const version = Number(name.split('/').at(-2));
+      if (!metadata?.summary || !(version >= metadata.first)) throw failure('E_FOREIGN', `${name} was not written by this store`);
       const known = entries.get(version);
       if (known && (known.link !== metadata.link || known.first !== metadata.first)) {
         throw failure('E_FOREIGN', `${stream}: version ${version} exists twice (${known.name}, ${name}): there was a second writer`);
@@ -228,17 +230,27 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
         if (!groups.has(stream)) groups.set(stream, []);
         groups.get(stream).push(key);
       }
-      for (const [stream, keys] of groups) if (!streams.has(stream) || !streams.get(stream).writable) streams.set(stream, await open(stream, keys));
+      for (const [stream, keys] of groups) {
+        if (streams.get(stream)?.writable) continue;
+        try {
+          streams.set(stream, await open(stream, keys));
+        } catch (error) { /* this agent's fault, and no other's: read and commit will say what it is */
+          if (error.code !== 'E_FOREIGN' && error.code !== 'E_LOST_TAIL') throw error;
+          const known = keys.at(-1).metadata?.summary ?? { version: 0, due: null, time: 0, state: 0, status: 'parked', flags: 0 };
+          streams.set(stream, { damaged: { ...known, stream, due: known.due ?? Infinity, flags: known.flags | DAMAGED } });
+        }
+      }
       listedAll = settled; /* before that, more may come to light */
     }
-    return [...streams.values()].filter(({ found }) => found);
+    return [...streams.values()];
   }
 
   async function trim() {
     let count = 0;
     for (const { found, writable } of await all()) {
+      if (!found || !writable) continue;
       const { entries, head } = found;
-      if (!writable || head.base <= head.first || head.summary.flags & RUNS) continue;
+      if (head.base <= head.first || head.summary.flags & RUNS) continue;
       count += head.base - head.first;
       head.first = head.base;
       while (entries[0].version < head.base) { /* a key goes as a whole; the newest one always stays */
@@ -266,7 +278,7 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
       return results;
     }),
     read: alone(read),
-    list: alone(async (request) => listed(request, (await all()).map(({ found }) => found.head.summary))),
+    list: alone(async (request) => listed(request, (await all()).map(({ found, damaged }) => damaged ?? found?.head.summary).filter(Boolean))),
     trim: alone(trim),
     /** Where a stream stands: keep it where the next opening finds it. */
     anchor: alone(async (stream) => {

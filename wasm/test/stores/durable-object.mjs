@@ -85,6 +85,14 @@ await total.check('an alarm comes, and what it woke is due no more', async () =>
   assert(found.items[0].version === 2 && found.nextDue === null, found);
 });
 
+await total.check('an alarm comes again when waking fails, ten times', async () => {
+  await server.json('/object/fails/append?in=100&failures=10');
+  await until(async () => {
+    const state = await server.json('/object/fails/state');
+    return state.woken === 1 && state.alarm === null && state.nextDue === null;
+  }, 'the alarm');
+});
+
 await total.check('an alarm comes after a restart', async () => {
   await server.json('/object/restart/append?in=1500');
   await server.stop();

@@ -129,7 +129,15 @@ await total.check('a hole', async () => {
   const { namespace } = await filled(4);
   namespace.hidden.add([...namespace.values.keys()][2]);
   await throws('E_LOST_TAIL', () => kv(namespace, { singleWriter: true, settleMs: 0 }).read(newest));
-  await throws('E_LOST_TAIL', () => kv(namespace, { singleWriter: true, settleMs: 0 }).list({ limit: 10 }));
+  const store = kv(namespace, { singleWriter: true, settleMs: 0 });
+  const { items } = await store.list({ limit: 10 });
+  assert(items.length === 1 && items[0].flags === 128 && items[0].version === 4, JSON.stringify(items));
+  await throws('E_LOST_TAIL', () => store.read(newest));
+  const other = { ...appendOf(1), stream: '00000000000000bb' };
+  other.blocks = [makeBlock({ stream: other.stream, version: 1, snapshot: true })];
+  assert((await store.commit([other]))[0].result === 'ok', 'another agent does not go on');
+  assert((await store.list({ limit: 10 })).items.length === 2, 'listed');
+  assert(await store.trim() === 0, 'trimmed');
 });
 
 await total.check('a fork shows as two keys', async () => {

@@ -14,14 +14,20 @@ export class Agents extends DurableObject {
   }
 
   async alarm() {
+    const swallow = () => {}; /* the host's own retries must not be what brings it again */
     await this.store.onAlarm({
       wake: async () => {
+        const failures = (await this.ctx.storage.get('failures')) ?? 0;
+        if (failures > 0) {
+          await this.ctx.storage.put('failures', failures - 1);
+          throw new Error('the engine failed');
+        }
         const tries = (await this.ctx.storage.get('woken')) ?? 0;
         await this.ctx.storage.put('woken', tries + 1);
         /* as an engine would: what is due goes on, and is due later or never */
         for (const { stream } of this.store.list({ dueBefore: Date.now(), limit: 10 }).items) await this.append(stream, Infinity);
       },
-    });
+    }, { retryMs: 200 }).catch(swallow);
   }
 
   async append(stream, due, flags = 0, size = 200, writer = 0) {
@@ -51,6 +57,7 @@ export class Agents extends DurableObject {
           first: number('expected') + 1, blocks: [block], summary }]))[0]);
       }
       case '/append': {
+        await ctx.storage.put('failures', number('failures'));
         const due = url.searchParams.get('in');
         return Response.json(await this.append(url.searchParams.get('stream') ?? STREAM, due ? Date.now() + Number(due) : Infinity,
           number('flags')));
