@@ -10,7 +10,7 @@ const node = Number(process.versions.node.split('.')[0]) >= 24 ? process.execPat
 const total = tally();
 for (const { name, program, needs } of [
   { name: 'node:sqlite', program: node },
-  { name: 'bun:sqlite', program: here('../node_modules/.bin/bun') },
+  { name: 'bun:sqlite', program: here('../node_modules/@oven/bun-linux-x64/bin/bun') },
   { name: 'better-sqlite3', program: node, needs: here('../node_modules/better-sqlite3') },
 ]) {
   if (existsSync(program) && existsSync(needs ?? program)) {
