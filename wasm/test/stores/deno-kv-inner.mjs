@@ -55,6 +55,29 @@ if (task === 'write') {
     assert(await count(kv, 'head') === 0, 'applied');
     kv.close();
   });
+  await total.check('locked for a while: a commit and a read go through', async () => {
+    const kv = await Deno.openKv(`${folder}/while`);
+    let refusals = 0;
+    const store = denoKv(new Proxy(kv, {
+      get(target, name) {
+        const value = target[name];
+        if (typeof value !== 'function') return value;
+        return (...args) => {
+          if (refusals-- > 0) throw new Error('database is locked');
+          return value.apply(target, args);
+        };
+      },
+    }), { tries: 4 });
+    refusals = 3;
+    const [{ result }] = await store.commit([append(1, 100)]);
+    assert(result === 'ok', result);
+    refusals = 3;
+    const { version } = await store.read({ stream: '00000000000000aa', mode: 'newest', version: 0, maxBytes: 1 });
+    assert(version === 1, version);
+    refusals = 3;
+    assert((await store.list({ limit: 10 })).items.length === 1, 'not listed');
+    kv.close();
+  });
   await total.check('"locked", though it had happened: ok', async () => {
     const kv = await Deno.openKv(`${folder}/lied`);
     let number = 0;
