@@ -63,7 +63,7 @@ if (task === 'write') {
         const value = target[name];
         if (typeof value !== 'function') return value;
         return (...args) => {
-          if (refusals-- > 0) throw new Error('database is locked');
+          if (name !== 'atomic' && refusals-- > 0) throw new Error('database is locked');
           return value.apply(target, args);
         };
       },
