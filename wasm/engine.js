@@ -628,7 +628,8 @@ export class Engine {
         signal?.throwIfAborted();
         yield this.#readBlock(view);
         this.#live();
-        code = await this.#viewReady(view, this.#exports.view_next(view), agent);
+        while ((code = this.#exports.view_next(view)) === PENDING) await this.#viewReady(view, code, agent);
+        await this.#viewReady(view, code, agent);
       }
     } finally {
       this.#closeView(view);
