@@ -1000,7 +1000,7 @@ typedef struct pagent_file_options {
     uint32_t truncate_suspect; /* a SUSPECT tail is cut off like a torn one: the caller has decided */
     uint32_t segment_size;     /* a new segment after so many bytes; 0: as fast opening wants it: 2,200 blocks,
                                   or 4 MiB shared, 1 MiB for an agent */
-    uint32_t preallocate_max;  /* 0: 512 KiB; for large batches 16 MiB shared, 1 MiB for an agent */
+    uint32_t preallocate_max;  /* 0: 544 KiB; for large batches 4 MiB shared, 1 MiB for an agent */
     /* Told of everything that is not clean, before anything is changed. Optional. */
     void (*on_discard)(void *ctx, const pagent_damage_report *report);
     void *ctx;
@@ -8521,6 +8521,7 @@ enum {
     PAI_BLOCKS_MAX = 2200, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
     PAI_INDEX_SHARE = 16,        /* INDEXes are at most 1/16 of what is written */
+    PAI_GROW_SMALL = 544 * 1024, /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
     PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
     PAI_BATCH_LARGE = 64 * 1024, /* batches that large gain nothing from it */
     PAI_LOG_OURS = INT32_MAX     /* not loaded; its newest segment is ours, and sealed */
@@ -9935,9 +9936,9 @@ static int pai_grow_file(pagent_files *files, pai_log *log, int file, uint64_t n
     uint64_t size;
     int result;
     if (need <= log->allocated) return PAGENT_OK;
-    if (most == 0) most = files->per_agent ? 1u << 20 : 16u << 20;
+    if (most == 0) most = files->per_agent ? 1u << 20 : (uint32_t)PAI_SEGMENT_BYTES;
     if (files->last_batch >= PAI_BATCH_LARGE || files->batch.size >= PAI_BATCH_LARGE) log->grow = most;
-    else if (most > PAI_ZEROED / 2) most = PAI_ZEROED / 2; /* with rounding and `need`, under PAI_ZEROED */
+    else if (most > PAI_GROW_SMALL) most = PAI_GROW_SMALL; /* with rounding and `need`, under PAI_ZEROED */
     if (log->grow > most) log->grow = most;
     size = (need + log->grow + (PAI_GROW_MIN - 1u)) & ~(uint64_t)(PAI_GROW_MIN - 1);
     files->window_file = 0;
