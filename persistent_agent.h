@@ -1004,7 +1004,7 @@ typedef struct pagent_file_options {
     uint32_t truncate_suspect; /* a SUSPECT tail is cut off like a torn one: the caller has decided */
     uint32_t segment_size;     /* a new segment after so many bytes; 0: as fast opening wants it: 2,200 blocks,
                                   or 4 MiB shared, 1 MiB for an agent */
-    uint32_t preallocate_max;  /* 0: 512 KiB; for large batches 16 MiB shared, 1 MiB for an agent */
+    uint32_t preallocate_max;  /* 0: 544 KiB; for large batches 4 MiB shared, 1 MiB for an agent */
     /* Told of everything that is not clean, before anything is changed. Optional. */
     void (*on_discard)(void *ctx, const pagent_damage_report *report);
     void *ctx;
@@ -1492,10 +1492,9 @@ static uint64_t pai_link(const pai_crc *crc, const uint8_t *block)
 
 static int pai_is_zero_line(const uint8_t *line)
 {
-    uint64_t any = 0;
-    uint32_t i;
-    for (i = 0; i < PAI_LINE; i += 8) any |= pai_get64(line + i);
-    return any == 0;
+    uint32_t i = 0;
+    while (i < PAI_LINE && pai_get64(line + i) == 0) i += 8; /* most often the first word tells */
+    return i == PAI_LINE;
 }
 
 static int pai_has_zero_line(const uint8_t *bytes, size_t size)
@@ -8526,6 +8525,7 @@ enum {
     PAI_BLOCKS_MAX = 2200, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
     PAI_INDEX_SHARE = 16,        /* INDEXes are at most 1/16 of what is written */
+    PAI_GROW_SMALL = 544 * 1024, /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
     PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
     PAI_BATCH_LARGE = 64 * 1024, /* batches that large gain nothing from it */
     PAI_LOG_OURS = INT32_MAX     /* not loaded; its newest segment is ours, and sealed */
@@ -8918,7 +8918,6 @@ struct pagent_files {
     pai_buffer window;
     pai_buffer batch;   /* staged blocks, placed */
     pai_buffer staged;  /* of pai_staged */
-    pai_buffer checked; /* of pai_checked: the blocks of the append under way */
     pai_buffer scratch; /* blocks of a new segment; messages */
     pai_buffer places;  /* of pai_location */
     pai_buffer listed;  /* of pai_listed: segments */
@@ -10018,9 +10017,9 @@ static int pai_grow_file(pagent_files *files, pai_log *log, int file, uint64_t n
     uint64_t size;
     int result;
     if (need <= log->allocated) return PAGENT_OK;
-    if (most == 0) most = files->per_agent ? 1u << 20 : 16u << 20;
+    if (most == 0) most = files->per_agent ? 1u << 20 : (uint32_t)PAI_SEGMENT_BYTES;
     if (files->last_batch >= PAI_BATCH_LARGE || files->batch.size >= PAI_BATCH_LARGE) log->grow = most;
-    else if (most > PAI_ZEROED / 2) most = PAI_ZEROED / 2; /* with rounding and `need`, under PAI_ZEROED */
+    else if (most > PAI_GROW_SMALL) most = PAI_GROW_SMALL; /* with rounding and `need`, under PAI_ZEROED */
     if (log->grow > most) log->grow = most;
     size = (need + log->grow + (PAI_GROW_MIN - 1u)) & ~(uint64_t)(PAI_GROW_MIN - 1);
     files->window_file = 0;
@@ -10305,7 +10304,6 @@ static int pai_free_files(pagent_files *files)
     pai_free_buffer(&heap, &files->window);
     pai_free_buffer(&heap, &files->batch);
     pai_free_buffer(&heap, &files->staged);
-    pai_free_buffer(&heap, &files->checked);
     pai_free_buffer(&heap, &files->scratch);
     pai_free_buffer(&heap, &files->places);
     pai_free_buffer(&heap, &files->listed);
@@ -10425,50 +10423,6 @@ static int pai_ready_log(pagent_files *files, pai_log *log, int has_snapshot)
     return result == PAGENT_E_NO_SPACE ? PAGENT_OK : result; /* go on in this one, as long as there is room */
 }
 
-typedef struct pai_checked {
-    pai_block header;
-    pagent_summary summary;
-    uint64_t link;
-} pai_checked;
-
-/* Do the blocks of a request form what it says: whole, valid, one agent's, in order, following the head? They are left
-   decoded in files->checked. */
-static int pai_check_append(pagent_files *files, const pagent_append *request, const pai_head *head, pagent_io *io)
-{
-    pai_head last = *head;
-    pai_checked checked;
-    uint32_t at = 0, count = 0;
-    files->checked.size = 0;
-    if (head->version != request->expected) {
-        io->version = head->version;
-        return PAGENT_E_CONFLICT;
-    }
-    if (request->epoch < head->epoch) return PAGENT_E_FENCED;
-    if (request->first != request->expected + 1 && request->expected != 0) return PAGENT_E_ARGUMENT;
-    for (; at < request->size; count++) {
-        const uint8_t *block = request->blocks + at;
-        const pai_block *header = &checked.header;
-        if (request->size - at < 2 * PAI_LINE ||
-            pai_decode_header(&files->crc, block, 0, &checked.header) != PAGENT_OK ||
-            pai_block_size(header) > request->size - at || pai_check_payload(&files->crc, block, header) != PAGENT_OK ||
-            pai_block_summary(block, header, &checked.summary) != PAGENT_OK) {
-            return PAGENT_E_CORRUPT;
-        }
-        if (header->stream != request->stream || header->version != request->first + count) return PAGENT_E_ARGUMENT;
-        if (!pai_follows(&last, header)) return last.version != 0 ? PAGENT_E_CONFLICT : PAGENT_E_ARGUMENT;
-        if (header->flags & PAI_CARRIES_SNAPSHOT) last.chain_count = 0;
-        if (last.chain_count++ >= PAI_BASED_MAX) return PAGENT_E_LIMIT;
-        checked.link = pai_link(&files->crc, block);
-        if (pai_append_bytes(&files->heap, &files->checked, &checked, sizeof checked) != PAGENT_OK)
-            return PAGENT_E_MEMORY;
-        last.version = header->version;
-        last.link = checked.link;
-        last.epoch = (uint32_t)header->epoch;
-        at += pai_block_size(header);
-    }
-    return count == request->count && count != 0 ? PAGENT_OK : PAGENT_E_ARGUMENT;
-}
-
 /* Takes back what is staged from number `from` on, the newest first. */
 static void pai_undo(pagent_files *files, size_t from)
 {
@@ -10490,13 +10444,26 @@ static void pai_undo(pagent_files *files, size_t from)
     files->staged.size = from * sizeof(pai_staged);
 }
 
-/* Copies the blocks into the batch, placed, and enters them into the table. */
+/* Is the block at `block` whole, valid, the request's number `index`, and does it follow the head? */
+static int pai_check_item(const pai_crc *crc, const pagent_append *request, uint32_t index, const pai_head *head,
+                          const uint8_t *block, uint32_t size, pai_block *header, pagent_summary *summary)
+{
+    if (size < 2 * PAI_LINE || pai_decode_header(crc, block, 0, header) != PAGENT_OK || pai_block_size(header) > size ||
+        pai_check_payload(crc, block, header) != PAGENT_OK || pai_block_summary(block, header, summary) != PAGENT_OK) {
+        return PAGENT_E_CORRUPT;
+    }
+    if (header->stream != request->stream || header->version != request->first + index) return PAGENT_E_ARGUMENT;
+    if (!pai_follows(head, header)) return head->version != 0 ? PAGENT_E_CONFLICT : PAGENT_E_ARGUMENT;
+    return PAGENT_OK;
+}
+
+/* Copies the blocks into the batch, and checks, enters and places the copy block by block: all, or nothing. */
 static int pai_stage(pagent_files *files, const pagent_append *request, pai_head *head, uint32_t log_index)
 {
     pai_log *log = pai_log_at(files, log_index);
-    const pai_checked *checked = (const pai_checked *)(const void *)files->checked.data;
     size_t number = pai_staged_count(files);
-    uint32_t at = 0;
+    uint32_t at = 0, count = 0;
+    uint8_t *blocks;
     pai_staged staged;
     int result = pai_reserve(&files->heap, &files->batch, request->size);
     pai_clear(&staged, sizeof staged);
@@ -10508,60 +10475,79 @@ static int pai_stage(pagent_files *files, const pagent_append *request, pai_head
     staged.offset = log->end;
     if (result == PAGENT_OK) result = pai_append_bytes(&files->heap, &files->staged, &staged, sizeof staged);
     if (result != PAGENT_OK) return result;
-    pai_copy(files->batch.data + files->batch.size, request->blocks, request->size);
-    for (; at < request->size && result == PAGENT_OK; checked++) {
-        uint32_t size = pai_block_size(&checked->header);
-        pai_place_block(&files->crc, files->batch.data + files->batch.size + at, log->id, log->end,
-                        (uint32_t)((log->end - log->durable) / PAI_LINE));
-        result = pai_enter_block(files, &checked->header, &checked->summary, checked->link, log->number, log->end,
-                                 pai_staged_at(files, number));
-        log->end += size;
-        at += size;
-    }
-    log->blocks += request->count;
-    pai_staged_at(files, number)->link = head->link;
+    blocks = files->batch.data + files->batch.size;
+    pai_copy(blocks, request->blocks, request->size);
     files->batch.size += request->size;
-    if (result != PAGENT_OK) pai_undo(files, number);
-    return result;
+    while (at < request->size && result == PAGENT_OK) {
+        uint8_t *block = blocks + at;
+        pai_block header;
+        pagent_summary summary;
+        result = pai_check_item(&files->crc, request, count++, head, block, request->size - at, &header, &summary);
+        if (result == PAGENT_OK) {
+            result = pai_enter_block(files, &header, &summary, pai_link(&files->crc, block), log->number, log->end,
+                                     pai_staged_at(files, number));
+        }
+        if (result != PAGENT_OK) break;
+        pai_place_block(&files->crc, block, log->id, log->end, (uint32_t)((log->end - log->durable) / PAI_LINE));
+        log->end += pai_block_size(&header);
+        at += pai_block_size(&header);
+    }
+    if (result == PAGENT_OK && count != request->count) result = PAGENT_E_ARGUMENT;
+    if (result != PAGENT_OK) {
+        pai_undo(files, number);
+        return result;
+    }
+    log->blocks += count;
+    pai_staged_at(files, number)->link = head->link;
+    return PAGENT_OK;
+}
+
+/* Does the request go on from where the agent is? */
+static int pai_check_head(const pagent_append *request, const pai_head *head)
+{
+    if (head->flags & PAGENT_IS_DAMAGED) return PAGENT_E_CORRUPT;
+    if (head->version != request->expected) return PAGENT_E_CONFLICT;
+    if (request->epoch < head->epoch) return PAGENT_E_FENCED;
+    return request->first == request->expected + 1 || request->expected == 0 ? PAGENT_OK : PAGENT_E_ARGUMENT;
+}
+
+/* Space for the request and, except for what may use it, for the reserve behind it. */
+static int pai_make_room(pagent_files *files, pai_log *log, const pagent_append *request)
+{
+    uint64_t need = log->end + request->size;
+    pai_segment *segment;
+    int result;
+    if (need + PAI_ROOM_KEPT <= log->allocated) return PAGENT_OK;
+    result = pai_get_segment(files, log->stream, log->number, &segment);
+    if (result == PAGENT_OK) result = pai_grow_file(files, log, segment->file, need + PAI_ROOM_KEPT);
+    if (result == PAGENT_E_NO_SPACE && (request->flags & PAGENT_APPEND_RESERVE) && need <= log->allocated) {
+        result = PAGENT_OK;
+    }
+    if (result == PAGENT_OK || result == PAGENT_E_NO_SPACE || result == PAGENT_E_MEMORY) return result;
+    return pai_give_up(files, result);
 }
 
 static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
-    pai_segment *segment;
     pai_head *head;
     pai_log *log;
-    uint64_t need, link;
     int result;
     if (files->failed != 0) return files->failed;
     if (files->options.read_only) return PAGENT_E_READ_ONLY;
     if (request->stream == 0 || request->blocks == NULL || request->size == 0 || request->epoch > UINT32_MAX) {
         return PAGENT_E_ARGUMENT;
     }
+    if (request->size < 2 * PAI_LINE) return PAGENT_E_CORRUPT;
     result = pai_make_head(&files->heap, &files->table, request->stream, &head);
     if (result != PAGENT_OK) return result;
-    if (head->flags & PAGENT_IS_DAMAGED) return PAGENT_E_CORRUPT;
-    result = pai_check_append(files, request, head, io);
-    link = head->link;
+    result = pai_check_head(request, head);
     if (result == PAGENT_OK) result = pai_use_log(files, request->stream, &log);
-    if (result != PAGENT_OK) return result;
-    result = pai_ready_log(files, log, (request->blocks[57] & PAI_CARRIES_SNAPSHOT) != 0);
-    if (result != PAGENT_OK) return result;
-    if (head->version != request->expected || head->link != link) { /* loading or claiming found others' blocks */
-        io->version = head->version;
-        return PAGENT_E_CONFLICT;
-    }
-    need = log->end + request->size;
-    if (need + PAI_ROOM_KEPT > log->allocated) {
-        result = pai_get_segment(files, log->stream, log->number, &segment);
-        if (result == PAGENT_OK) result = pai_grow_file(files, log, segment->file, need + PAI_ROOM_KEPT);
-        if (result == PAGENT_E_NO_SPACE && (request->flags & PAGENT_APPEND_RESERVE) && need <= log->allocated) {
-            result = PAGENT_OK;
-        }
-        if (result == PAGENT_E_NO_SPACE || result == PAGENT_E_MEMORY) return result;
-        if (result != PAGENT_OK) return pai_give_up(files, result);
-    }
-    result = pai_stage(files, request, head, files->per_agent ? head->log - 1 : 0);
+    if (result == PAGENT_OK) result = pai_ready_log(files, log, (request->blocks[57] & PAI_CARRIES_SNAPSHOT) != 0);
+    if (result == PAGENT_OK) result = pai_check_head(request, head); /* loading or claiming found others' blocks? */
+    if (result == PAGENT_OK) result = pai_make_room(files, log, request);
+    if (result == PAGENT_OK) result = pai_stage(files, request, head, files->per_agent ? head->log - 1 : 0);
+    if (result == PAGENT_E_CONFLICT) io->version = head->version;
     return result == PAGENT_OK ? PAGENT_STAGED : result;
 }
 

@@ -1616,6 +1616,65 @@ TEST(contract_of_file_store)
     }
 }
 
+/* An append of three blocks, the last one bad in one way: nothing of it is there, nor is what it superseded gone. */
+TEST(bad_block_refused)
+{
+    enum {
+        PAYLOAD,
+        HEADER,
+        STREAM,
+        VERSION,
+        LINK,
+        COUNT,
+        SIZE,
+        WAYS
+    };
+    uint32_t mode, way, i;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        for (way = 0; way < WAYS; way++) {
+            if (!test_case(way * 2 + mode)) continue;
+            world_begin(mode, test.seed);
+            if (CHECK_EQ(world_open(), PAGENT_OK)) {
+                kit_stream *stream = &w.k.streams[0], saved;
+                uint8_t *blocks = w.k.block;
+                uint32_t size = 0, last = 0;
+                pagent_append request;
+                pagent_io io;
+                CHECK_EQ(kit_write(&w.k, 0, 40, KIT_NOISE), PAGENT_OK);
+                CHECK_EQ(kit_stage(&w.k, 0, 40, KIT_NOISE), PAGENT_STAGED);
+                CHECK_EQ(kit_stage(&w.k, 1, 40, KIT_NOISE), PAGENT_STAGED);
+                saved = *stream;
+                for (i = 0; i < 3; i++) {
+                    last = size;
+                    if (i == 2) {
+                        stream->id ^= way == STREAM;
+                        stream->version += way == VERSION;
+                        stream->link ^= way == LINK;
+                    }
+                    size += kit_make(&w.k, blocks + last, stream, i == 0 ? PAI_SNAPSHOT : PAI_COMMIT, 99, KIT_NOISE);
+                    kit_moved_on(&w.k, stream, blocks + last);
+                }
+                *stream = saved;
+                blocks[last + 64 + 50] ^= way == PAYLOAD;
+                blocks[last + 40] ^= way == HEADER;
+                request = kit_request(&w.k, stream, blocks, way == SIZE ? size - 64 : size);
+                request.count = way == COUNT ? 2 : 3;
+                memset(&io, 0, sizeof io);
+                CHECK_EQ(w.k.store.append(w.k.store.ctx, &request, &io), way == STREAM || way == VERSION || way == COUNT
+                                                                             ? PAGENT_E_ARGUMENT
+                                                                         : way == LINK ? PAGENT_E_CONFLICT
+                                                                                       : PAGENT_E_CORRUPT);
+                CHECK_EQ(kit_write(&w.k, 0, 40, KIT_NOISE), PAGENT_OK);
+                CHECK_EQ(kit_check(&w.k, ORACLE_STRICT), PAGENT_OK);
+                CHECK_EQ(stream->version, 3);
+                CHECK_EQ(world_close(), PAGENT_OK);
+                (void)world_recover(ORACLE_STRICT);
+            }
+            world_end();
+        }
+    }
+}
+
 TEST(contract_of_memory_store)
 {
     uint32_t which;
@@ -1660,11 +1719,12 @@ TEST(read_only_refuses)
     }
 }
 
-TEST_MAIN(ROW(contract_of_file_store), ROW(contract_of_memory_store), ROW(read_only_refuses), ROW(second_opener),
-          ROW(crash_create), ROW(crash_append), ROW(crash_batch), ROW(crash_rotate), ROW(crash_claim), ROW(crash_trim),
-          ROW(crash_close), ROW(crash_in_recovery), ROW(flip_each_bit), ROW(damage_stops_one_agent),
-          ROW(missing_segment_stops_one_agent), ROW(damage_keeps_history), ROW(flip_preallocated), ROW(cut_each_length),
-          ROW(extend_with_anything), ROW(zero_each_line), ROW(misdirected_blocks), ROW(excised_blocks),
-          ROW(random_damage), ROW(sync_lies), ROW(sync_fails), ROW(each_call_fails), ROW(disk_full),
-          ROW(short_reads_and_writes), ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim), ROW(zombie_close),
-          ROW(reader_beside_writer), ROW(reader_beside_trim), ROW(crash_inbox), ROW(inbox_call_fails))
+TEST_MAIN(ROW(contract_of_file_store), ROW(bad_block_refused), ROW(contract_of_memory_store), ROW(read_only_refuses),
+          ROW(second_opener), ROW(crash_create), ROW(crash_append), ROW(crash_batch), ROW(crash_rotate),
+          ROW(crash_claim), ROW(crash_trim), ROW(crash_close), ROW(crash_in_recovery), ROW(flip_each_bit),
+          ROW(damage_stops_one_agent), ROW(missing_segment_stops_one_agent), ROW(damage_keeps_history),
+          ROW(flip_preallocated), ROW(cut_each_length), ROW(extend_with_anything), ROW(zero_each_line),
+          ROW(misdirected_blocks), ROW(excised_blocks), ROW(random_damage), ROW(sync_lies), ROW(sync_fails),
+          ROW(each_call_fails), ROW(disk_full), ROW(short_reads_and_writes), ROW(each_allocation_fails), ROW(zombie),
+          ROW(zombie_trim), ROW(zombie_close), ROW(reader_beside_writer), ROW(reader_beside_trim), ROW(crash_inbox),
+          ROW(inbox_call_fails))
