@@ -3752,7 +3752,8 @@ enum {
     PAI_DOUBTS_MAX = 8,
     PAI_TASK_SIZE = 512,
     PAI_FREE_MAX = 1024,
-    PAI_FREE_IDLE = 8
+    PAI_FREE_IDLE = 8,
+    PAI_TABLE_MIN = 64
 };
 
 struct pagent_engine {
@@ -3770,12 +3771,12 @@ struct pagent_engine {
     char text[PAGENT_TEXT_SIZE];
 
     pai_agent **buckets;
-    uint32_t bucket_count;
+    uint32_t bucket_count; /* a power of two, never below agent_count */
     uint32_t agent_count;
     pai_agent *oldest, *newest;
     pai_agent *ready_first, *ready_last;
-    pai_agent **wake; /* heap by wake_ms */
-    uint32_t wake_count, wake_capacity;
+    pai_agent **wake; /* heap by wake_ms, with room for bucket_count */
+    uint32_t wake_count;
 
     pai_queue requests;
     uint32_t request_count;
@@ -3918,22 +3919,25 @@ static pai_agent *pai_find_agent(pagent_engine *e, uint64_t stream)
     return agent;
 }
 
-static int pai_grow_buckets(pagent_engine *e)
+/* Gives the buckets and the heap room for `count` agents, not fewer than there are. Without memory all stays. */
+static int pai_resize_tables(pagent_engine *e, uint32_t count)
 {
-    uint32_t count = e->bucket_count != 0 ? e->bucket_count * 2 : 64, i;
-    pai_agent **grown = (pai_agent **)pai_allocate(&e->heap, count * sizeof grown[0]);
-    if (grown == NULL) return PAGENT_E_MEMORY;
-    for (i = 0; i < e->bucket_count; i++) {
-        while (e->buckets[i] != NULL) {
-            pai_agent *agent = e->buckets[i];
-            e->buckets[i] = agent->bucket_next;
-            agent->bucket_next = grown[agent->state.stream & (count - 1)];
-            grown[agent->state.stream & (count - 1)] = agent;
-        }
+    size_t old_size = e->bucket_count * sizeof e->buckets[0], size = count * sizeof e->buckets[0];
+    pai_agent **buckets = (pai_agent **)pai_allocate(&e->heap, size), *agent;
+    void *wake = buckets != NULL ? e->heap.allocate(e->heap.ctx, (void *)e->wake, old_size, size) : NULL;
+    PAGENT_ASSERT(count >= e->agent_count);
+    if (wake == NULL) {
+        pai_free(&e->heap, (void *)buckets, size);
+        return PAGENT_E_MEMORY;
     }
-    pai_free(&e->heap, (void *)e->buckets, e->bucket_count * sizeof e->buckets[0]);
-    e->buckets = grown;
+    pai_free(&e->heap, (void *)e->buckets, old_size);
+    e->wake = (pai_agent **)wake;
+    e->buckets = buckets;
     e->bucket_count = count;
+    for (agent = e->newest; agent != NULL; agent = agent->older) {
+        agent->bucket_next = buckets[agent->state.stream & (count - 1)];
+        buckets[agent->state.stream & (count - 1)] = agent;
+    }
     return PAGENT_OK;
 }
 
@@ -3980,7 +3984,7 @@ static void pai_unset_wake(pagent_engine *e, pai_agent *agent)
     pai_wake_down(e, last->heap_at);
 }
 
-/* The heap has room for every loaded agent: it grows when one is made. */
+/* The heap has room for every loaded agent: see pai_resize_tables. */
 static void pai_set_wake(pagent_engine *e, pai_agent *agent, uint64_t due_ms)
 {
     if (due_ms == PAGENT_FOREVER) {
@@ -4035,14 +4039,9 @@ static pai_agent *pai_get_agent(pagent_engine *e, uint64_t stream)
 {
     pai_agent *agent = pai_find_agent(e, stream);
     if (agent != NULL) return agent;
-    if (e->agent_count >= e->bucket_count && pai_grow_buckets(e) != PAGENT_OK) return NULL;
-    if (e->agent_count >= e->wake_capacity) {
-        uint32_t capacity = e->bucket_count;
-        void *grown = e->heap.allocate(e->heap.ctx, (void *)e->wake, e->wake_capacity * sizeof e->wake[0],
-                                       capacity * sizeof e->wake[0]);
-        if (grown == NULL) return NULL;
-        e->wake = (pai_agent **)grown;
-        e->wake_capacity = capacity;
+    if (e->agent_count == e->bucket_count &&
+        pai_resize_tables(e, e->bucket_count != 0 ? e->bucket_count * 2 : PAI_TABLE_MIN) != PAGENT_OK) {
+        return NULL;
     }
     agent = (pai_agent *)pai_allocate(&e->heap, sizeof *agent);
     if (agent == NULL) return NULL;
@@ -7145,7 +7144,7 @@ static void pai_free_engine(pagent_engine *e)
     for (i = 0; i < e->machine_count; i++) pai_free_machine(&heap, &e->machines[i]);
     pai_free(&heap, e->machines, e->machine_count * sizeof e->machines[0]);
     pai_free(&heap, (void *)e->buckets, e->bucket_count * sizeof e->buckets[0]);
-    pai_free(&heap, (void *)e->wake, e->wake_capacity * sizeof e->wake[0]);
+    pai_free(&heap, (void *)e->wake, e->bucket_count * sizeof e->wake[0]);
     while (e->unsettled != NULL) {
         pai_settling *next = e->unsettled->next;
         pai_free(&heap, e->unsettled, sizeof *next);
@@ -7627,6 +7626,9 @@ static void pai_run_ready(pagent_engine *e)
 /* What a burst left behind. */
 static void pai_shrink(pagent_engine *e)
 {
+    uint32_t count = PAI_TABLE_MIN;
+    while (count < 2 * e->agent_count) count *= 2;
+    if (count < e->bucket_count) (void)pai_resize_tables(e, count);
     while (e->free_task_count > PAI_FREE_IDLE) {
         pai_task *task = e->free_tasks;
         e->free_tasks = task->next;
