@@ -9969,6 +9969,7 @@ static int pai_publish_segment(pagent_files *files, pai_log *made, int *file, in
     if (*file <= 0) return *file < 0 ? *file : PAGENT_E_STORAGE;
     result = pai_grow_file(files, made, *file, made->end + PAI_ROOM_KEPT);
     if (result == PAGENT_OK) result = pai_write_all(&dir->dev, *file, files->scratch.data, files->scratch.size, 0);
+    pai_free_buffer(&files->heap, &files->scratch); /* as large as the table */
     if (result == PAGENT_OK) result = dir->dev.sync(dir->dev.ctx, *file);
     if (result == PAGENT_OK) {
         result = dir->publish(dir->ctx, *file, pai_segment_name(files, made->stream, made->number), 1);
@@ -10270,6 +10271,7 @@ static int pai_open_logs(pagent_files *files)
     if (!files->per_agent) result = pai_make_log(files, 0, &shared);
     if (result == PAGENT_OK) result = pai_update(files, 0, !files->options.read_only);
     pai_drop_logs(files);
+    pai_free_buffer(&files->heap, &files->listed);
     return result;
 }
 
@@ -11066,6 +11068,7 @@ static int pai_files_trim(void *ctx, const pagent_trim *request, pagent_io *io)
         result = pai_trim_log(files, first, i, io);
         first = i + 1;
     }
+    pai_free_buffer(&files->heap, &files->listed);
     return result;
 }
 
@@ -11956,14 +11959,18 @@ static int pai_posix_add_name(pai_posix *posix, int which, const char *name)
     return PAGENT_OK;
 }
 
+static void pai_posix_free_names(pai_posix *posix, int which)
+{
+    free(posix->listing[which].names);
+    memset(&posix->listing[which], 0, sizeof posix->listing[which]);
+}
+
 /* Reads a folder's names in one go: a listing does not change while it is walked. */
 static int pai_posix_read_names(pai_posix *posix, int which)
 {
     int result = PAGENT_OK, descriptor;
     DIR *stream;
-    posix->listing[which].size = 0;
-    posix->listing[which].at = 0;
-    posix->listing[which].index = 0;
+    pai_posix_free_names(posix, which);
     descriptor = pai_posix_open_at(posix, which ? "inbox" : ".", O_RDONLY | O_DIRECTORY);
     if (descriptor < 0) return descriptor;
     stream = fdopendir(descriptor - 1);
@@ -11993,12 +12000,15 @@ static int pai_posix_list(void *ctx, const char *folder, uint32_t index, char na
     pai_posix *posix = (pai_posix *)ctx;
     int which = folder[0] != 0;
     const char *at;
-    if (index == 0 || index < posix->listing[which].index) {
+    if (index == 0 || index < posix->listing[which].index || posix->listing[which].names == NULL) {
         int result = pai_posix_read_names(posix, which);
         if (result != PAGENT_OK) return result;
     }
     for (;;) {
-        if (posix->listing[which].at >= posix->listing[which].size) return PAGENT_END;
+        if (posix->listing[which].at >= posix->listing[which].size) {
+            pai_posix_free_names(posix, which);
+            return PAGENT_END;
+        }
         at = posix->listing[which].names + posix->listing[which].at;
         if (posix->listing[which].index == index) break;
         posix->listing[which].at += strlen(at) + 1;
@@ -12105,8 +12115,8 @@ static void pai_posix_free(pai_posix *posix)
     if (posix->root >= 0) (void)close(posix->root);
     if (posix->inbox >= 0) (void)close(posix->inbox);
     if (posix->lock >= 0) (void)close(posix->lock);
-    free(posix->listing[0].names);
-    free(posix->listing[1].names);
+    pai_posix_free_names(posix, 0);
+    pai_posix_free_names(posix, 1);
     free(posix);
 }
 
