@@ -10166,15 +10166,16 @@ static int pai_update_log(pagent_files *files, uint64_t stream, uint32_t newest)
     return PAGENT_OK;
 }
 
-/* Brings all logs up to date (or one agent's: `stream`). For a reader, segments may come and go while it looks. */
-static int pai_update(pagent_files *files, uint64_t stream, int clean)
+/* Brings all logs up to date (or one agent's: `stream`) with the directory, or with the listing of it that was just
+   made. For a reader, segments may come and go while it looks. */
+static int pai_update(pagent_files *files, uint64_t stream, int listed_now)
 {
     uint32_t tries;
     size_t i;
     int result = PAGENT_OK;
     for (tries = 0; tries < PAI_TRIES; tries++) {
         size_t count;
-        result = pai_list_segments(files, clean);
+        if (!listed_now || tries != 0) result = pai_list_segments(files, 0);
         count = pai_listed_count(&files->listed);
         if (result == PAGENT_OK && count != 0) files->per_agent = pai_listed_at(&files->listed, 0)->major != 0;
         for (i = 0; i < count && result == PAGENT_OK; i++) {
@@ -10260,7 +10261,7 @@ static int pai_open_logs(pagent_files *files)
 {
     pai_log *shared;
     uint32_t wanted = files->options.log_per_agent != 0;
-    int result = pai_list_segments(files, 0);
+    int result = pai_list_segments(files, !files->options.read_only);
     if (result != PAGENT_OK) return result;
     files->per_agent = pai_listed_count(&files->listed) != 0 ? pai_listed_at(&files->listed, 0)->major != 0 : wanted;
     if (!files->options.read_only && files->per_agent != wanted) {
@@ -10269,7 +10270,7 @@ static int pai_open_logs(pagent_files *files)
                               : "the directory has a log per agent: set log_per_agent");
     }
     if (!files->per_agent) result = pai_make_log(files, 0, &shared);
-    if (result == PAGENT_OK) result = pai_update(files, 0, !files->options.read_only);
+    if (result == PAGENT_OK) result = pai_update(files, 0, 1);
     pai_drop_logs(files);
     pai_free_buffer(&files->heap, &files->listed);
     return result;
