@@ -8523,10 +8523,11 @@ enum {
     PAI_SEGMENT_MAX = 99999999,
     PAI_BLOCKS_MAX = 2200, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
-    PAI_INDEX_SHARE = 16,        /* INDEXes are at most 1/16 of what is written */
-    PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
-    PAI_BATCH_LARGE = 64 * 1024, /* batches that large gain nothing from it */
-    PAI_LOG_OURS = INT32_MAX     /* not loaded; its newest segment is ours, and sealed */
+    PAI_INDEX_SHARE = 16,             /* INDEXes are at most 1/16 of what is written */
+    PAI_ZEROED = 1 << 20,             /* growing by so much at most is cheap, and makes small steps cheaper; */
+    PAI_BATCH_LARGE = 64 * 1024,      /* batches that large gain nothing from it */
+    PAI_LOG_UNSEALED = INT32_MAX - 1, /* not loaded; its newest segment is ours */
+    PAI_LOG_OURS = INT32_MAX          /* the same, and sealed */
 };
 
 /* ---- Pages: an array that grows without moving or over-allocating. */
@@ -8591,7 +8592,7 @@ typedef struct pai_head {
     uint32_t chain;       /* node with the newest places */
     uint32_t chain_count; /* blocks since and with the newest snapshot: all places */
     uint32_t due_place;   /* in the heap, + 1; 0: never due */
-    uint32_t log;         /* a log per agent: which one, + 1; 0, or PAI_LOG_OURS: not loaded */
+    uint32_t log;         /* a log per agent: which one, + 1; 0, or from PAI_LOG_UNSEALED on: not loaded */
     uint16_t state;
     uint8_t status;
     uint8_t flags;
@@ -8906,7 +8907,7 @@ struct pagent_files {
     uint32_t tick;
     uint32_t per_agent;
     uint32_t locked;
-    uint32_t unsealed; /* logs */
+    uint32_t unsealed; /* logs, loaded or not */
     uint32_t emptying; /* segment that trim is emptying */
     int failed;        /* sticky: E_STORAGE, E_FENCED, or 0 */
     int window_file;   /* what the window shows; 0: nothing */
@@ -10085,6 +10086,12 @@ static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, p
     return result == PAGENT_OK && repair ? pai_new_segment(files, log, 1) : result;
 }
 
+/* Is the agent's own log in memory? */
+static int pai_is_loaded(const pai_head *head)
+{
+    return head->log != 0 && head->log < PAI_LOG_UNSEALED;
+}
+
 /* The log of a stream (0: the shared one) as it is in memory: made, empty, when it is not there. */
 static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
@@ -10093,7 +10100,7 @@ static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
     int result = PAGENT_OK;
     if (stream != 0) result = pai_make_head(&files->heap, &files->table, stream, &head);
     if (result != PAGENT_OK) return result;
-    if (head == NULL ? files->logs.count == 0 : head->log == 0 || head->log == PAI_LOG_OURS) {
+    if (head == NULL ? files->logs.count == 0 : !pai_is_loaded(head)) {
         result = pai_add_item(&files->heap, &files->logs, &index);
         if (result != PAGENT_OK) return result;
         pai_log_at(files, index)->stream = stream;
@@ -10109,16 +10116,13 @@ static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
 static void pai_drop_logs(pagent_files *files)
 {
     uint32_t i;
-    if (!files->per_agent || files->options.read_only || files->failed != 0 || files->unsealed != 0 ||
-        pai_staged_count(files) != 0) {
-        return;
-    }
+    if (!files->per_agent || files->options.read_only || files->failed != 0 || pai_staged_count(files) != 0) return;
     for (i = 0; i < files->logs.count; i++) {
         const pai_log *log = pai_log_at(files, i);
         pai_head *head = pai_find_head(&files->table, log->stream);
         if (head == NULL) continue;
-        if (log->claimed) pai_release_segment(files, log, log->end);
-        head->log = log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
+        if (log->claimed && !log->unsealed) pai_release_segment(files, log, log->end);
+        head->log = log->unsealed ? PAI_LOG_UNSEALED : log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
     }
     pai_free_pages(&files->heap, &files->logs);
     pai_clear(&files->logs, sizeof files->logs);
@@ -10129,12 +10133,13 @@ static void pai_drop_logs(pagent_files *files)
 static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
     const pai_head *head = pai_find_head(&files->table, stream);
-    int ours = head != NULL && head->log == PAI_LOG_OURS, more = 1, result;
+    int ours = head != NULL && head->log >= PAI_LOG_UNSEALED, more = 1, result;
+    int unsealed = head != NULL && head->log == PAI_LOG_UNSEALED;
     uint32_t newest = head != NULL && head->chain != 0 ? pai_node_at(&files->table, head->chain)->segment : 0;
     pai_block header;
     enum pai_bad bad;
     if (!files->per_agent) return pai_make_log(files, 0, log);
-    if (head != NULL && head->log != 0 && !ours) return pai_make_log(files, stream, log);
+    if (head != NULL && pai_is_loaded(head)) return pai_make_log(files, stream, log);
     while (more == 1) {
         more = pai_segment_exists(files, stream, newest + 1);
         if (more < 0) return more;
@@ -10144,7 +10149,10 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     if (result != PAGENT_OK || newest == 0) return result;
     (*log)->start = 1; /* the table has this log's agent: loading forgets it first */
     result = pai_load_log(files, *log, newest, &header, &bad);
+    (*log)->grow = PAI_GROW_MIN;
     (*log)->claimed = ours && (*log)->number == newest;
+    (*log)->unsealed = unsealed && (*log)->claimed;
+    if (unsealed && !(*log)->claimed) files->unsealed--;
     if ((*log)->claimed) (*log)->durable = (*log)->end;
     else if (result == PAGENT_OK && !files->options.read_only) result = pai_prove_tail(files, *log);
     return result == PAGENT_OK ? PAGENT_OK : pai_give_up(files, result);
@@ -10579,10 +10587,18 @@ static int pai_seal_log(pagent_files *files, pai_log *log)
 
 static int pai_seal_all(pagent_files *files)
 {
+    pai_log *log;
     uint32_t i;
     int result = PAGENT_OK;
     for (i = 0; i < files->logs.count && files->unsealed != 0 && result == PAGENT_OK; i++) {
         if (pai_log_at(files, i)->unsealed) result = pai_seal_log(files, pai_log_at(files, i));
+    }
+    for (i = 0; i < files->table.heads.count && files->unsealed != 0 && result == PAGENT_OK; i++) {
+        const pai_head *head = pai_head_at(&files->table, i);
+        if (head->log != PAI_LOG_UNSEALED) continue;
+        if (files->logs.count >= PAI_PAGE_ITEMS) pai_drop_logs(files);
+        result = pai_use_log(files, head->stream, &log);
+        if (result == PAGENT_OK && log->unsealed) result = pai_seal_log(files, log);
     }
     if (result == PAGENT_OK && files->logs.count > PAI_SEGMENTS_OPEN) pai_drop_logs(files);
     return result;
@@ -10614,6 +10630,7 @@ static int pai_files_flush(void *ctx, pagent_op op, pagent_io *io)
     files->staged.size = 0;
     files->last_batch = files->batch.size;
     files->batch.size = 0;
+    if (files->logs.count > PAI_PAGE_ITEMS && files->logs.count > 4 * count) pai_drop_logs(files); /* most sleep */
     return PAGENT_OK;
 }
 
