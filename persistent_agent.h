@@ -3649,6 +3649,13 @@ static pai_task *pai_pop_task(pai_queue *queue)
 
 /* ---- one commit being made durable ---- */
 
+typedef struct pai_retry { /* what the store would not take, or could not tell: once more, after a pause */
+    struct pai_retry *next;
+    uint64_t retry_ms;
+    struct pai_commit *commit; /* in doubt; or NULL: */
+    pai_settling *settling;
+} pai_retry;
+
 typedef struct pai_commit {
     struct pai_commit *next; /* in the list of free ones, or of staged ones */
     pai_agent *agent;
@@ -3656,7 +3663,7 @@ typedef struct pai_commit {
     pai_buffer buffer; /* one block, or a snapshot and one */
     size_t base;       /* where the block being written begins */
     uint64_t expected;
-    uint64_t retry_ms; /* in doubt: asked again then */
+    pai_retry retry; /* in doubt: asked again then */
     uint32_t count;
     uint32_t flags;     /* of the append */
     uint32_t calls_off; /* calls of earlier attempts that end with it */
@@ -3793,7 +3800,7 @@ struct pagent_engine {
     pai_commit *free_commits;
     pai_commit *staged, *staged_last;
     pai_commit *flushing;
-    pai_commit *doubtful;
+    pai_retry *retries;
     uint8_t flush_busy;
     uint8_t sealed;
     uint64_t last_commit_ms;
@@ -3813,7 +3820,6 @@ struct pagent_engine {
     pai_flight flights[PAI_FLIGHT_MAX];
     uint32_t flight_count;
     uint8_t collect_busy, inbox_open;
-    pai_settling *unsettled;
 
     pagent_trim trim;
     pagent_io trim_io;
@@ -4163,14 +4169,25 @@ static void pai_queue_task(pagent_engine *e, pai_agent *agent, pai_task *task)
     pai_mark_ready(e, agent);
 }
 
-struct pai_settling {   /* the receipt of an inbox message, on its way into the store */
-    pai_settling *next; /* of those that failed, and are tried again */
-    uint64_t retry_ms;
+struct pai_settling { /* the receipt of an inbox message, on its way into the store */
+    pai_retry retry;
     pagent_settle request;
     pagent_io io;
     uint64_t stream;
     uint8_t bytes[192];
 };
+
+static uint64_t pai_later(const pagent_engine *e, uint32_t pause_ms)
+{
+    return e->now > PAGENT_FOREVER - pause_ms ? PAGENT_FOREVER : e->now + pause_ms;
+}
+
+static void pai_put_off(pagent_engine *e, pai_retry *retry)
+{
+    retry->retry_ms = pai_later(e, e->limits.retry_pause_ms);
+    retry->next = e->retries;
+    e->retries = retry;
+}
 
 static void pai_end_flight(pagent_engine *e, uint64_t message)
 {
@@ -4189,9 +4206,8 @@ static void pai_end_settling(pagent_engine *e, pai_settling *settling, int resul
     pai_agent *agent = pai_find_agent(e, settling->stream);
     if (result < 0) {
         pai_trace(e, agent, PAGENT_TRACE_ERROR, result, "receipt");
-        settling->retry_ms = e->now + e->limits.retry_pause_ms;
-        settling->next = e->unsettled;
-        e->unsettled = settling;
+        settling->retry.settling = settling;
+        pai_put_off(e, &settling->retry);
         return;
     }
     pai_end_flight(e, settling->request.message);
@@ -4554,11 +4570,6 @@ static void pai_break(pagent_engine *e, pai_agent *agent, int result)
     agent->phase = PAI_AGENT_BROKEN;
     agent->broken = result;
     pai_refuse_all(e, agent);
-}
-
-static uint64_t pai_later(const pagent_engine *e, uint32_t pause_ms)
-{
-    return e->now > PAGENT_FOREVER - pause_ms ? PAGENT_FOREVER : e->now + pause_ms;
 }
 
 static void pai_retry_later(pagent_engine *e, pai_agent *agent)
@@ -4927,9 +4938,8 @@ static int pai_is_passing(int result)
 /* The question stays open: neither the bytes nor the event may be given up while they may stand in the journal. */
 static void pai_doubt_later(pagent_engine *e, pai_commit *commit)
 {
-    commit->retry_ms = pai_later(e, e->limits.retry_pause_ms);
-    commit->next = e->doubtful;
-    e->doubtful = commit;
+    commit->retry.commit = commit;
+    pai_put_off(e, &commit->retry);
 }
 
 static void pai_doubt_answer(pagent_engine *e, pai_commit *commit, int result, const pagent_io *io)
@@ -4983,19 +4993,22 @@ static void pai_resolve_doubt(pagent_engine *e, pai_commit *commit)
     pai_doubt_answer(e, commit, result, &io);
 }
 
-static void pai_retry_doubts(pagent_engine *e)
+/* Commits in doubt are looked up again; receipts that the store would not take are sent again. */
+static void pai_try_again(pagent_engine *e)
 {
-    pai_commit *list = e->doubtful;
-    e->doubtful = NULL;
+    pai_retry *list = e->retries;
+    e->retries = NULL;
     while (list != NULL) {
-        pai_commit *next = list->next;
-        if (list->retry_ms <= e->now || list->retry_ms > pai_later(e, e->limits.retry_pause_ms)) {
-            pai_resolve_doubt(e, list);
+        pai_retry *retry = list;
+        list = list->next;
+        if (retry->retry_ms > e->now && retry->retry_ms <= pai_later(e, e->limits.retry_pause_ms)) {
+            retry->next = e->retries;
+            e->retries = retry;
+        } else if (retry->commit != NULL) {
+            pai_resolve_doubt(e, retry->commit);
         } else {
-            list->next = e->doubtful;
-            e->doubtful = list;
+            pai_send_receipt(e, retry->settling);
         }
-        list = next;
     }
 }
 
@@ -7145,11 +7158,6 @@ static void pai_free_engine(pagent_engine *e)
     pai_free(&heap, e->machines, e->machine_count * sizeof e->machines[0]);
     pai_free(&heap, (void *)e->buckets, e->bucket_count * sizeof e->buckets[0]);
     pai_free(&heap, (void *)e->wake, e->bucket_count * sizeof e->wake[0]);
-    while (e->unsettled != NULL) {
-        pai_settling *next = e->unsettled->next;
-        pai_free(&heap, e->unsettled, sizeof *next);
-        e->unsettled = next;
-    }
     while (e->free_tasks != NULL) {
         pai_task *next = e->free_tasks->next;
         pai_free(&heap, e->free_tasks, e->free_tasks->size);
@@ -7222,13 +7230,18 @@ static void pai_close_task(pagent_engine *e, pai_task *task)
     pai_settle_task(e, task, PAGENT_E_CLOSED, 0, NULL);
 }
 
+static void pai_drop_commit(pagent_engine *e, pai_commit *commit, int settle)
+{
+    if (settle) pai_close_task(e, commit->task);
+    pai_free_buffer(&e->heap, &commit->buffer);
+    pai_free(&e->heap, commit, sizeof *commit);
+}
+
 static void pai_drop_commits(pagent_engine *e, pai_commit *list, int settle)
 {
     while (list != NULL) {
         pai_commit *next = list->next;
-        if (settle) pai_close_task(e, list->task);
-        pai_free_buffer(&e->heap, &list->buffer);
-        pai_free(&e->heap, list, sizeof *list);
+        pai_drop_commit(e, list, settle);
         list = next;
     }
 }
@@ -7252,8 +7265,7 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
         if (operation->kind == PAI_OP_APPEND) {
             pai_commit *commit = (pai_commit *)operation->owner;
             if (commit->checking) pai_free(&e->heap, commit->check.buffer, commit->check.capacity);
-            commit->next = NULL;
-            pai_drop_commits(e, commit, 1);
+            pai_drop_commit(e, commit, 1);
         }
         if (operation->kind == PAI_OP_SETTLE) pai_free(&e->heap, operation->owner, sizeof(pai_settling));
         if (operation->kind == PAI_OP_ORPHAN) pai_free_reader((pai_reader *)operation->owner);
@@ -7261,9 +7273,14 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
     }
     pai_drop_commits(e, e->staged, 1);
     pai_drop_commits(e, e->flushing, 1);
-    pai_drop_commits(e, e->doubtful, 1);
+    while (e->retries != NULL) {
+        pai_retry *retry = e->retries;
+        e->retries = retry->next;
+        if (retry->commit != NULL) pai_drop_commit(e, retry->commit, 1);
+        else pai_free(&e->heap, retry->settling, sizeof(pai_settling));
+    }
     pai_drop_commits(e, e->free_commits, 0);
-    e->staged = e->flushing = e->doubtful = e->free_commits = NULL;
+    e->staged = e->flushing = e->free_commits = NULL;
     pai_drop_tasks(e, &e->requests);
     while (e->newest != NULL) {
         pai_agent *agent = e->newest;
@@ -7446,23 +7463,6 @@ static void pai_collect_answer(pagent_engine *e, int result)
     e->inbox_ms = pai_after(e->now, e->limits.inbox_interval_ms);
 }
 
-/* Receipts that the store would not take: the same once more. */
-static void pai_retry_receipts(pagent_engine *e)
-{
-    pai_settling *list = e->unsettled;
-    e->unsettled = NULL;
-    while (list != NULL) {
-        pai_settling *next = list->next;
-        if (list->retry_ms <= e->now || list->retry_ms > pai_later(e, e->limits.retry_pause_ms)) {
-            pai_send_receipt(e, list);
-        } else {
-            list->next = e->unsettled;
-            e->unsettled = list;
-        }
-        list = next;
-    }
-}
-
 static void pai_collect(pagent_engine *e)
 {
     uint32_t round;
@@ -7639,8 +7639,7 @@ static void pai_shrink(pagent_engine *e)
         pai_commit *commit = e->free_commits;
         e->free_commits = commit->next;
         e->free_commit_count--;
-        pai_free_buffer(&e->heap, &commit->buffer);
-        pai_free(&e->heap, commit, sizeof *commit);
+        pai_drop_commit(e, commit, 0);
     }
 }
 
@@ -7677,8 +7676,7 @@ PAGENT_API int pagent_poll(pagent_engine *engine)
     pai_read_clock(e);
     if (!e->read_only) {
         pai_look_for_due(e);
-        if (e->unsettled != NULL) pai_retry_receipts(e);
-        if (e->doubtful != NULL) pai_retry_doubts(e);
+        if (e->retries != NULL) pai_try_again(e);
         pai_collect(e);
         pai_hand_out_requests(e);
         if (e->trim_on) pai_trim(e);
@@ -7698,18 +7696,14 @@ PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine)
 {
     const pagent_engine *e = engine;
     uint64_t due = e->list_busy ? PAGENT_FOREVER : e->store_due_ms;
-    const pai_settling *settling;
-    const pai_commit *commit;
+    const pai_retry *retry;
     if (e->read_only) return PAGENT_FOREVER;
     if (e->ready_first != NULL || pai_has_requests(e)) return e->now;
     if (e->requests.first != NULL && e->opened && e->requests_ms < due) due = e->requests_ms;
     if (e->wake_count != 0 && e->wake[0]->wake_ms < due) due = e->wake[0]->wake_ms;
     if (e->store.collect != NULL && !e->collect_busy && e->inbox_ms < due) due = e->inbox_ms;
-    for (settling = e->unsettled; settling != NULL; settling = settling->next) {
-        if (settling->retry_ms < due) due = settling->retry_ms;
-    }
-    for (commit = e->doubtful; commit != NULL; commit = commit->next) {
-        if (commit->retry_ms < due) due = commit->retry_ms;
+    for (retry = e->retries; retry != NULL; retry = retry->next) {
+        if (retry->retry_ms < due) due = retry->retry_ms;
     }
     if (!e->sealed) {
         uint64_t seal = pai_after(e->last_commit_ms, e->limits.idle_seal_ms);
