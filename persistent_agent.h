@@ -4383,26 +4383,34 @@ static int pai_check_block_size(const pagent_engine *e, const pai_commit *commit
     return e->store.block_size_max != 0 && size > e->store.block_size_max ? PAGENT_E_LIMIT : PAGENT_OK;
 }
 
-/* Pads, checksums and chains the block at commit->base, and takes over its header in the state. */
-static int pai_seal_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries)
+/* Pads, checksums and chains the block at commit->base. */
+static int pai_chain_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries, pai_block *header)
 {
-    pai_state *state = &commit->agent->state;
-    pai_block header;
+    const pai_state *state = &commit->agent->state;
     uint32_t payload_size = (uint32_t)(commit->buffer.size - commit->base - PAI_HEADER);
     if (pai_check_block_size(e, commit) != PAGENT_OK) return PAGENT_E_LIMIT;
     if (pai_reserve(&e->heap, &commit->buffer, 192) != PAGENT_OK) return PAGENT_E_MEMORY;
-    pai_clear(&header, sizeof header);
-    header.stream = state->stream;
-    header.version = pai_next_version(commit);
-    header.epoch = pai_commit_epoch(commit->agent);
-    header.previous = header.version == 1 ? 0 : state->link;
-    header.type = type;
-    header.flags = carries;
-    header.based = carries ? 0 : (uint32_t)(header.version - state->snapshot_version);
-    pai_finish_block(&e->crc, commit->buffer.data + commit->base, &header, &payload_size);
+    pai_clear(header, sizeof *header);
+    header->stream = state->stream;
+    header->version = pai_next_version(commit);
+    header->epoch = pai_commit_epoch(commit->agent);
+    header->previous = header->version == 1 ? 0 : state->link;
+    header->type = type;
+    header->flags = carries;
+    header->based = carries ? 0 : (uint32_t)(header->version - state->snapshot_version);
+    pai_finish_block(&e->crc, commit->buffer.data + commit->base, header, &payload_size);
     commit->buffer.size = commit->base + PAI_HEADER + pai_padded(payload_size);
     commit->count++;
-    pai_apply_header(state, &header, pai_link(&e->crc, commit->buffer.data + commit->base));
+    return PAGENT_OK;
+}
+
+/* The same, and the state takes over its header. */
+static int pai_seal_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries)
+{
+    pai_block header;
+    int result = pai_chain_block(e, commit, type, carries, &header);
+    if (result != PAGENT_OK) return result;
+    pai_apply_header(&commit->agent->state, &header, pai_link(&e->crc, commit->buffer.data + commit->base));
     return PAGENT_OK;
 }
 
@@ -6721,7 +6729,7 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
 {
     pagent_summary summary;
     pai_block header;
-    uint32_t flags = PAI_FULL_RESTORED, signals = 0, i, payload_size, status = pai_restored_status(past);
+    uint32_t flags = PAI_FULL_RESTORED, signals = 0, i, status = pai_restored_status(past);
     uint8_t *step;
     int fork = type == PAI_CREATE, result;
     if (fork || e->limits.full_snapshots) flags |= PAI_FULL_INLINE;
@@ -6749,7 +6757,6 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     if (result == PAGENT_OK && task->id != 0) {
         result = pai_add_receipt(&e->heap, &commit->buffer, task->id, pai_next_version(commit));
     }
-    if (result == PAGENT_OK) result = pai_reserve(&e->heap, &commit->buffer, 192);
     if (result != PAGENT_OK) return result;
     step = pai_step_fields(commit);
     step[1] = (uint8_t)(fork ? PAI_FORKED : PAI_ROLLED_BACK);
@@ -6764,18 +6771,8 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     summary.flags = (pai_ends(status) || status == PAGENT_PARKED) && signals == 0 ? 0 : PAGENT_HAS_WORK;
     if (!(flags & PAI_FULL_INLINE) && pai_entry_count(past) != 0) summary.flags |= PAGENT_HAS_RUNS;
     pai_write_summary(commit, &summary);
-    if (commit->buffer.size - commit->base > e->limits.block_size_max) return PAGENT_E_LIMIT;
-    pai_clear(&header, sizeof header);
-    header.stream = agent->state.stream;
-    header.version = pai_next_version(commit);
-    header.epoch = pai_commit_epoch(agent);
-    header.previous = header.version == 1 ? 0 : agent->state.link;
-    header.type = type;
-    header.flags = PAI_CARRIES_SNAPSHOT;
-    payload_size = (uint32_t)(commit->buffer.size - commit->base - PAI_HEADER);
-    pai_finish_block(&e->crc, commit->buffer.data + commit->base, &header, &payload_size);
-    commit->buffer.size = commit->base + PAI_HEADER + pai_padded(payload_size);
-    commit->count++;
+    result = pai_chain_block(e, commit, type, PAI_CARRIES_SNAPSHOT, &header);
+    if (result != PAGENT_OK) return result;
     pai_copy(&commit->request.summary, &summary, sizeof summary);
     commit->request.summary.stream = header.stream;
     commit->request.summary.version = header.version;
