@@ -3371,6 +3371,9 @@ static int pai_compile(const pai_heap *heap, pai_machine *machine, const pagent_
 typedef struct pai_pen {
     pagent_write write;
     void *ctx;
+    const pagent_machine *machine;
+    int mark;
+    int dot; /* Graphviz; 0: Mermaid */
 } pai_pen;
 
 static void pai_draw(const pai_pen *pen, const char *text)
@@ -3378,10 +3381,14 @@ static void pai_draw(const pai_pen *pen, const char *text)
     pen->write(pen->ctx, text, pai_length(text));
 }
 
-/* Mermaid's state ids may hold no '-'. */
-static void pai_draw_id(const pai_pen *pen, const char *name)
+/* A name between two texts: quoted for Graphviz; for Mermaid, whose ids may hold no '-', with '_'. */
+static void pai_draw_name(const pai_pen *pen, const char *before, const char *name, const char *after)
 {
-    for (; *name != 0; name++) pen->write(pen->ctx, *name == '-' ? "_" : name, 1);
+    pai_draw(pen, before);
+    if (pen->dot) pai_draw(pen, "\"");
+    for (; *name != 0; name++) pen->write(pen->ctx, *name == '-' && !pen->dot ? "_" : name, 1);
+    if (pen->dot) pai_draw(pen, "\"");
+    pai_draw(pen, after);
 }
 
 static void pai_draw_indent(const pai_pen *pen, uint32_t depth)
@@ -3416,152 +3423,134 @@ static uint32_t pai_next_state(const pagent_machine *m, uint32_t state, uint32_t
     return next;
 }
 
-static void pai_draw_label(const pai_pen *pen, const pagent_transition *t)
+static void pai_draw_mermaid_state(const pai_pen *pen, uint32_t state, uint32_t depth, int has_children)
 {
-    pai_draw(pen, t->event);
-    if (t->guard != NULL) pai_draw(pen, " [guard]");
+    const pagent_state *s = &pen->machine->states[state];
+    pai_draw_name(pen, has_children ? "state " : "", s->name, has_children ? " {" : " : ");
+    pai_draw(pen, has_children ? "" : s->name);
+    pai_draw(pen, "\n");
+    if (!(s->flags & PAGENT_INITIAL)) return;
+    pai_draw_indent(pen, has_children ? depth + 1 : depth);
+    pai_draw_name(pen, "[*] --> ", s->name, "\n");
 }
 
-PAGENT_API int pagent_write_mermaid(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+/* One with children is a frame, and in it a point for arrows to end at. */
+static void pai_draw_dot_state(const pai_pen *pen, uint32_t state, uint32_t depth, int has_children)
 {
-    pai_pen pen;
-    uint32_t state = PAI_NONE, closes, i, depth = 1;
-    int result = pagent_check_machine(machine, NULL);
-    if (result != PAGENT_OK) return result;
-    pen.write = write;
-    pen.ctx = ctx;
-    pai_draw(&pen, "stateDiagram-v2\n    [*] --> ");
-    pai_draw_id(&pen, machine->states[0].name);
-    pai_draw(&pen, "\n");
+    const pagent_state *s = &pen->machine->states[state];
+    if (has_children) {
+        pai_draw(pen, "subgraph \"cluster_");
+        pai_draw(pen, s->name);
+        pai_draw(pen, "\" {\n");
+        pai_draw_indent(pen, depth + 1);
+        pai_draw_name(pen, "label=", s->name, "; ");
+    }
+    pai_draw_name(pen, "", s->name, has_children ? " [shape=point, style=invis]" : "");
+    if (s->flags & PAGENT_FINAL) pai_draw(pen, " [peripheries=2]");
+    if (pen->mark >= 0 && (uint32_t)pen->mark == state) pai_draw(pen, " [fillcolor=\"#ffd966\"]");
+    pai_draw(pen, ";\n");
+}
+
+static void pai_draw_states(const pai_pen *pen)
+{
+    uint32_t state = PAI_NONE, closes, depth = 1;
     for (;;) {
-        const pagent_state *s;
-        state = pai_next_state(machine, state, &closes);
+        int has_children;
+        state = pai_next_state(pen->machine, state, &closes);
         while (closes-- != 0) {
-            pai_draw_indent(&pen, --depth);
-            pai_draw(&pen, "}\n");
+            pai_draw_indent(pen, --depth);
+            pai_draw(pen, "}\n");
         }
-        if (state == PAI_NONE) break;
-        s = &machine->states[state];
-        pai_draw_indent(&pen, depth);
-        if (pai_child_count(machine, state, 0) != 0) {
-            pai_draw(&pen, "state ");
-            pai_draw_id(&pen, s->name);
-            pai_draw(&pen, " {\n");
-            depth++;
-        } else {
-            pai_draw_id(&pen, s->name);
-            pai_draw(&pen, " : ");
-            pai_draw(&pen, s->name);
-            pai_draw(&pen, "\n");
-        }
-        if (s->flags & PAGENT_INITIAL) {
-            pai_draw_indent(&pen, depth);
-            pai_draw(&pen, "[*] --> ");
-            pai_draw_id(&pen, s->name);
-            pai_draw(&pen, "\n");
-        }
+        if (state == PAI_NONE) return;
+        has_children = pai_child_from(pen->machine, state, 0) != PAI_NONE;
+        pai_draw_indent(pen, depth);
+        if (pen->dot) pai_draw_dot_state(pen, state, depth, has_children);
+        else pai_draw_mermaid_state(pen, state, depth, has_children);
+        if (has_children) depth++;
     }
-    for (i = 0; i < machine->transition_count; i++) {
-        const pagent_transition *t = &machine->transitions[i];
-        const char *from = pai_same_text(t->from, "*") ? machine->states[0].name : t->from;
-        pai_draw(&pen, "    ");
-        pai_draw_id(&pen, from);
-        pai_draw(&pen, " --> ");
-        pai_draw_id(&pen, t->to != NULL ? t->to : from);
-        pai_draw(&pen, " : ");
-        if (from != t->from) pai_draw(&pen, "(any state) ");
-        pai_draw_label(&pen, t);
-        pai_draw(&pen, "\n");
-    }
-    for (i = 0; i < machine->state_count; i++) {
-        if (!(machine->states[i].flags & PAGENT_FINAL)) continue;
-        pai_draw(&pen, "    ");
-        pai_draw_id(&pen, machine->states[i].name);
-        pai_draw(&pen, " --> [*]\n");
-    }
-    if (mark >= 0 && (uint32_t)mark < machine->state_count) {
-        pai_draw(&pen, "    classDef here fill:#ffd966,stroke:#7f6000,color:#000\n    class ");
-        pai_draw_id(&pen, machine->states[mark].name);
-        pai_draw(&pen, " here\n");
-    }
-    return PAGENT_OK;
-}
-
-static void pai_draw_quoted(const pai_pen *pen, const char *name)
-{
-    pai_draw(pen, "\"");
-    pai_draw(pen, name);
-    pai_draw(pen, "\"");
 }
 
 /* An arrow from or to a state with children ends at the frame around them. */
-static void pai_draw_end(const pai_pen *pen, const pagent_machine *m, const char *name, const char *end)
+static void pai_draw_end(const pai_pen *pen, const char *name, const char *end)
 {
-    if (pai_child_from(m, pai_state_find(m, name), 0) == PAI_NONE) return;
+    if (pai_child_from(pen->machine, pai_state_find(pen->machine, name), 0) == PAI_NONE) return;
     pai_draw(pen, end);
     pai_draw(pen, "\"cluster_");
     pai_draw(pen, name);
     pai_draw(pen, "\"");
 }
 
-PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+static void pai_draw_transitions(const pai_pen *pen)
+{
+    uint32_t i;
+    for (i = 0; i < pen->machine->transition_count; i++) {
+        const pagent_transition *t = &pen->machine->transitions[i];
+        const char *from = pai_same_text(t->from, "*") ? pen->machine->states[0].name : t->from;
+        pai_draw_name(pen, "    ", from, pen->dot ? " -> " : " --> ");
+        pai_draw_name(pen, "", t->to != NULL ? t->to : from, pen->dot ? " [label=\"" : " : ");
+        if (from != t->from) pai_draw(pen, "(any state) ");
+        pai_draw(pen, t->event);
+        if (t->guard != NULL) pai_draw(pen, " [guard]");
+        if (pen->dot) {
+            pai_draw(pen, "\"");
+            pai_draw_end(pen, from, ", ltail=");
+            if (t->to != NULL) pai_draw_end(pen, t->to, ", lhead=");
+            pai_draw(pen, "];");
+        }
+        pai_draw(pen, "\n");
+    }
+}
+
+static void pai_draw_mermaid(const pai_pen *pen)
+{
+    const pagent_machine *m = pen->machine;
+    uint32_t i;
+    pai_draw_name(pen, "stateDiagram-v2\n    [*] --> ", m->states[0].name, "\n");
+    pai_draw_states(pen);
+    pai_draw_transitions(pen);
+    for (i = 0; i < m->state_count; i++) {
+        if (m->states[i].flags & PAGENT_FINAL) pai_draw_name(pen, "    ", m->states[i].name, " --> [*]\n");
+    }
+    if (pen->mark < 0 || (uint32_t)pen->mark >= m->state_count) return;
+    pai_draw(pen, "    classDef here fill:#ffd966,stroke:#7f6000,color:#000\n");
+    pai_draw_name(pen, "    class ", m->states[pen->mark].name, " here\n");
+}
+
+static void pai_draw_dot(const pai_pen *pen)
+{
+    pai_draw_name(pen, "digraph ", pen->machine->name, " {\n    rankdir=LR; compound=true;\n");
+    pai_draw(pen, "    node [shape=box, style=\"rounded,filled\", fillcolor=white, fontname=\"sans-serif\"];\n"
+                  "    edge [fontname=\"sans-serif\", fontsize=10];\n"
+                  "    \"\" [shape=point];\n");
+    pai_draw_name(pen, "    \"\" -> ", pen->machine->states[0].name, ";\n");
+    pai_draw_states(pen);
+    pai_draw_transitions(pen);
+    pai_draw(pen, "}\n");
+}
+
+static int pai_draw_machine(const pagent_machine *machine, int mark, pagent_write write, void *ctx, int dot)
 {
     pai_pen pen;
-    uint32_t state = PAI_NONE, closes, i, depth = 1;
     int result = pagent_check_machine(machine, NULL);
-    if (result != PAGENT_OK) return result;
     pen.write = write;
     pen.ctx = ctx;
-    pai_draw(&pen, "digraph ");
-    pai_draw_quoted(&pen, machine->name);
-    pai_draw(&pen,
-             " {\n    rankdir=LR; compound=true;\n    node [shape=box, style=\"rounded,filled\", fillcolor=white, "
-             "fontname=\"sans-serif\"];\n    edge [fontname=\"sans-serif\", fontsize=10];\n"
-             "    \"\" [shape=point];\n    \"\" -> ");
-    pai_draw_quoted(&pen, machine->states[0].name);
-    pai_draw(&pen, ";\n");
-    for (;;) {
-        const pagent_state *s;
-        state = pai_next_state(machine, state, &closes);
-        while (closes-- != 0) {
-            pai_draw_indent(&pen, --depth);
-            pai_draw(&pen, "}\n");
-        }
-        if (state == PAI_NONE) break;
-        s = &machine->states[state];
-        pai_draw_indent(&pen, depth);
-        if (pai_child_count(machine, state, 0) != 0) {
-            pai_draw(&pen, "subgraph \"cluster_");
-            pai_draw(&pen, s->name);
-            pai_draw(&pen, "\" {\n");
-            pai_draw_indent(&pen, ++depth);
-            pai_draw(&pen, "label=");
-            pai_draw_quoted(&pen, s->name);
-            pai_draw(&pen, "; ");
-        }
-        pai_draw_quoted(&pen, s->name);
-        if (pai_child_from(machine, state, 0) != PAI_NONE) pai_draw(&pen, " [shape=point, style=invis]");
-        if (s->flags & PAGENT_FINAL) pai_draw(&pen, " [peripheries=2]");
-        if (mark >= 0 && (uint32_t)mark == state) pai_draw(&pen, " [fillcolor=\"#ffd966\"]");
-        pai_draw(&pen, ";\n");
-    }
-    for (i = 0; i < machine->transition_count; i++) {
-        const pagent_transition *t = &machine->transitions[i];
-        const char *from = pai_same_text(t->from, "*") ? machine->states[0].name : t->from;
-        pai_draw(&pen, "    ");
-        pai_draw_quoted(&pen, from);
-        pai_draw(&pen, " -> ");
-        pai_draw_quoted(&pen, t->to != NULL ? t->to : from);
-        pai_draw(&pen, " [label=\"");
-        if (from != t->from) pai_draw(&pen, "(any state) ");
-        pai_draw_label(&pen, t);
-        pai_draw(&pen, "\"");
-        pai_draw_end(&pen, machine, from, ", ltail=");
-        if (t->to != NULL) pai_draw_end(&pen, machine, t->to, ", lhead=");
-        pai_draw(&pen, "];\n");
-    }
-    pai_draw(&pen, "}\n");
+    pen.machine = machine;
+    pen.mark = mark;
+    pen.dot = dot;
+    if (result != PAGENT_OK) return result;
+    if (dot) pai_draw_dot(&pen);
+    else pai_draw_mermaid(&pen);
     return PAGENT_OK;
+}
+
+PAGENT_API int pagent_write_mermaid(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+{
+    return pai_draw_machine(machine, mark, write, ctx, 0);
+}
+
+PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+{
+    return pai_draw_machine(machine, mark, write, ctx, 1);
 }
 
 /* ================================================================================================================
