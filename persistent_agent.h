@@ -8506,6 +8506,7 @@ enum {
     PAI_INDEX_SHARE = 16,             /* INDEXes are at most 1/16 of what is written */
     PAI_ZEROED = 1 << 20,             /* growing by so much at most is cheap, and makes small steps cheaper; */
     PAI_BATCH_LARGE = 64 * 1024,      /* batches that large gain nothing from it */
+    PAI_LOGS_KEPT = 512,              /* logs of agents in memory, or four times what one batch needs */
     PAI_LOG_UNSEALED = INT32_MAX - 1, /* not loaded; its newest segment is ours */
     PAI_LOG_OURS = INT32_MAX          /* the same, and sealed */
 };
@@ -10610,7 +10611,7 @@ static int pai_files_flush(void *ctx, pagent_op op, pagent_io *io)
     files->staged.size = 0;
     files->last_batch = files->batch.size;
     files->batch.size = 0;
-    if (files->logs.count > PAI_PAGE_ITEMS && files->logs.count > 4 * count) pai_drop_logs(files); /* most sleep */
+    if (files->logs.count > PAI_LOGS_KEPT && files->logs.count > 4 * count) pai_drop_logs(files); /* most sleep */
     return PAGENT_OK;
 }
 

@@ -1538,7 +1538,7 @@ TEST(logs_asleep)
             CHECK_EQ(w.k.store.flush(w.k.store.ctx, 1, &io), PAGENT_OK);
             if (w.files->logs.count > most) most = w.files->logs.count;
         }
-        CHECK_EQ(most, PAI_PAGE_ITEMS);
+        CHECK_EQ(most, PAI_LOGS_KEPT);
         CHECK_EQ(kit_flush(&w.k), PAGENT_OK);
         CHECK_EQ(w.files->unsealed, 0);
         for (i = 0; i < count; i++) {
