@@ -3374,6 +3374,9 @@ static int pai_compile(const pai_heap *heap, pai_machine *machine, const pagent_
 typedef struct pai_pen {
     pagent_write write;
     void *ctx;
+    const pagent_machine *machine;
+    int mark;
+    int dot; /* Graphviz; 0: Mermaid */
 } pai_pen;
 
 static void pai_draw(const pai_pen *pen, const char *text)
@@ -3381,10 +3384,14 @@ static void pai_draw(const pai_pen *pen, const char *text)
     pen->write(pen->ctx, text, pai_length(text));
 }
 
-/* Mermaid's state ids may hold no '-'. */
-static void pai_draw_id(const pai_pen *pen, const char *name)
+/* A name between two texts: quoted for Graphviz; for Mermaid, whose ids may hold no '-', with '_'. */
+static void pai_draw_name(const pai_pen *pen, const char *before, const char *name, const char *after)
 {
-    for (; *name != 0; name++) pen->write(pen->ctx, *name == '-' ? "_" : name, 1);
+    pai_draw(pen, before);
+    if (pen->dot) pai_draw(pen, "\"");
+    for (; *name != 0; name++) pen->write(pen->ctx, *name == '-' && !pen->dot ? "_" : name, 1);
+    if (pen->dot) pai_draw(pen, "\"");
+    pai_draw(pen, after);
 }
 
 static void pai_draw_indent(const pai_pen *pen, uint32_t depth)
@@ -3419,152 +3426,134 @@ static uint32_t pai_next_state(const pagent_machine *m, uint32_t state, uint32_t
     return next;
 }
 
-static void pai_draw_label(const pai_pen *pen, const pagent_transition *t)
+static void pai_draw_mermaid_state(const pai_pen *pen, uint32_t state, uint32_t depth, int has_children)
 {
-    pai_draw(pen, t->event);
-    if (t->guard != NULL) pai_draw(pen, " [guard]");
+    const pagent_state *s = &pen->machine->states[state];
+    pai_draw_name(pen, has_children ? "state " : "", s->name, has_children ? " {" : " : ");
+    pai_draw(pen, has_children ? "" : s->name);
+    pai_draw(pen, "\n");
+    if (!(s->flags & PAGENT_INITIAL)) return;
+    pai_draw_indent(pen, has_children ? depth + 1 : depth);
+    pai_draw_name(pen, "[*] --> ", s->name, "\n");
 }
 
-PAGENT_API int pagent_write_mermaid(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+/* One with children is a frame, and in it a point for arrows to end at. */
+static void pai_draw_dot_state(const pai_pen *pen, uint32_t state, uint32_t depth, int has_children)
 {
-    pai_pen pen;
-    uint32_t state = PAI_NONE, closes, i, depth = 1;
-    int result = pagent_check_machine(machine, NULL);
-    if (result != PAGENT_OK) return result;
-    pen.write = write;
-    pen.ctx = ctx;
-    pai_draw(&pen, "stateDiagram-v2\n    [*] --> ");
-    pai_draw_id(&pen, machine->states[0].name);
-    pai_draw(&pen, "\n");
+    const pagent_state *s = &pen->machine->states[state];
+    if (has_children) {
+        pai_draw(pen, "subgraph \"cluster_");
+        pai_draw(pen, s->name);
+        pai_draw(pen, "\" {\n");
+        pai_draw_indent(pen, depth + 1);
+        pai_draw_name(pen, "label=", s->name, "; ");
+    }
+    pai_draw_name(pen, "", s->name, has_children ? " [shape=point, style=invis]" : "");
+    if (s->flags & PAGENT_FINAL) pai_draw(pen, " [peripheries=2]");
+    if (pen->mark >= 0 && (uint32_t)pen->mark == state) pai_draw(pen, " [fillcolor=\"#ffd966\"]");
+    pai_draw(pen, ";\n");
+}
+
+static void pai_draw_states(const pai_pen *pen)
+{
+    uint32_t state = PAI_NONE, closes, depth = 1;
     for (;;) {
-        const pagent_state *s;
-        state = pai_next_state(machine, state, &closes);
+        int has_children;
+        state = pai_next_state(pen->machine, state, &closes);
         while (closes-- != 0) {
-            pai_draw_indent(&pen, --depth);
-            pai_draw(&pen, "}\n");
+            pai_draw_indent(pen, --depth);
+            pai_draw(pen, "}\n");
         }
-        if (state == PAI_NONE) break;
-        s = &machine->states[state];
-        pai_draw_indent(&pen, depth);
-        if (pai_child_count(machine, state, 0) != 0) {
-            pai_draw(&pen, "state ");
-            pai_draw_id(&pen, s->name);
-            pai_draw(&pen, " {\n");
-            depth++;
-        } else {
-            pai_draw_id(&pen, s->name);
-            pai_draw(&pen, " : ");
-            pai_draw(&pen, s->name);
-            pai_draw(&pen, "\n");
-        }
-        if (s->flags & PAGENT_INITIAL) {
-            pai_draw_indent(&pen, depth);
-            pai_draw(&pen, "[*] --> ");
-            pai_draw_id(&pen, s->name);
-            pai_draw(&pen, "\n");
-        }
+        if (state == PAI_NONE) return;
+        has_children = pai_child_from(pen->machine, state, 0) != PAI_NONE;
+        pai_draw_indent(pen, depth);
+        if (pen->dot) pai_draw_dot_state(pen, state, depth, has_children);
+        else pai_draw_mermaid_state(pen, state, depth, has_children);
+        if (has_children) depth++;
     }
-    for (i = 0; i < machine->transition_count; i++) {
-        const pagent_transition *t = &machine->transitions[i];
-        const char *from = pai_same_text(t->from, "*") ? machine->states[0].name : t->from;
-        pai_draw(&pen, "    ");
-        pai_draw_id(&pen, from);
-        pai_draw(&pen, " --> ");
-        pai_draw_id(&pen, t->to != NULL ? t->to : from);
-        pai_draw(&pen, " : ");
-        if (from != t->from) pai_draw(&pen, "(any state) ");
-        pai_draw_label(&pen, t);
-        pai_draw(&pen, "\n");
-    }
-    for (i = 0; i < machine->state_count; i++) {
-        if (!(machine->states[i].flags & PAGENT_FINAL)) continue;
-        pai_draw(&pen, "    ");
-        pai_draw_id(&pen, machine->states[i].name);
-        pai_draw(&pen, " --> [*]\n");
-    }
-    if (mark >= 0 && (uint32_t)mark < machine->state_count) {
-        pai_draw(&pen, "    classDef here fill:#ffd966,stroke:#7f6000,color:#000\n    class ");
-        pai_draw_id(&pen, machine->states[mark].name);
-        pai_draw(&pen, " here\n");
-    }
-    return PAGENT_OK;
-}
-
-static void pai_draw_quoted(const pai_pen *pen, const char *name)
-{
-    pai_draw(pen, "\"");
-    pai_draw(pen, name);
-    pai_draw(pen, "\"");
 }
 
 /* An arrow from or to a state with children ends at the frame around them. */
-static void pai_draw_end(const pai_pen *pen, const pagent_machine *m, const char *name, const char *end)
+static void pai_draw_end(const pai_pen *pen, const char *name, const char *end)
 {
-    if (pai_child_from(m, pai_state_find(m, name), 0) == PAI_NONE) return;
+    if (pai_child_from(pen->machine, pai_state_find(pen->machine, name), 0) == PAI_NONE) return;
     pai_draw(pen, end);
     pai_draw(pen, "\"cluster_");
     pai_draw(pen, name);
     pai_draw(pen, "\"");
 }
 
-PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+static void pai_draw_transitions(const pai_pen *pen)
+{
+    uint32_t i;
+    for (i = 0; i < pen->machine->transition_count; i++) {
+        const pagent_transition *t = &pen->machine->transitions[i];
+        const char *from = pai_same_text(t->from, "*") ? pen->machine->states[0].name : t->from;
+        pai_draw_name(pen, "    ", from, pen->dot ? " -> " : " --> ");
+        pai_draw_name(pen, "", t->to != NULL ? t->to : from, pen->dot ? " [label=\"" : " : ");
+        if (from != t->from) pai_draw(pen, "(any state) ");
+        pai_draw(pen, t->event);
+        if (t->guard != NULL) pai_draw(pen, " [guard]");
+        if (pen->dot) {
+            pai_draw(pen, "\"");
+            pai_draw_end(pen, from, ", ltail=");
+            if (t->to != NULL) pai_draw_end(pen, t->to, ", lhead=");
+            pai_draw(pen, "];");
+        }
+        pai_draw(pen, "\n");
+    }
+}
+
+static void pai_draw_mermaid(const pai_pen *pen)
+{
+    const pagent_machine *m = pen->machine;
+    uint32_t i;
+    pai_draw_name(pen, "stateDiagram-v2\n    [*] --> ", m->states[0].name, "\n");
+    pai_draw_states(pen);
+    pai_draw_transitions(pen);
+    for (i = 0; i < m->state_count; i++) {
+        if (m->states[i].flags & PAGENT_FINAL) pai_draw_name(pen, "    ", m->states[i].name, " --> [*]\n");
+    }
+    if (pen->mark < 0 || (uint32_t)pen->mark >= m->state_count) return;
+    pai_draw(pen, "    classDef here fill:#ffd966,stroke:#7f6000,color:#000\n");
+    pai_draw_name(pen, "    class ", m->states[pen->mark].name, " here\n");
+}
+
+static void pai_draw_dot(const pai_pen *pen)
+{
+    pai_draw_name(pen, "digraph ", pen->machine->name, " {\n    rankdir=LR; compound=true;\n");
+    pai_draw(pen, "    node [shape=box, style=\"rounded,filled\", fillcolor=white, fontname=\"sans-serif\"];\n"
+                  "    edge [fontname=\"sans-serif\", fontsize=10];\n"
+                  "    \"\" [shape=point];\n");
+    pai_draw_name(pen, "    \"\" -> ", pen->machine->states[0].name, ";\n");
+    pai_draw_states(pen);
+    pai_draw_transitions(pen);
+    pai_draw(pen, "}\n");
+}
+
+static int pai_draw_machine(const pagent_machine *machine, int mark, pagent_write write, void *ctx, int dot)
 {
     pai_pen pen;
-    uint32_t state = PAI_NONE, closes, i, depth = 1;
     int result = pagent_check_machine(machine, NULL);
-    if (result != PAGENT_OK) return result;
     pen.write = write;
     pen.ctx = ctx;
-    pai_draw(&pen, "digraph ");
-    pai_draw_quoted(&pen, machine->name);
-    pai_draw(&pen,
-             " {\n    rankdir=LR; compound=true;\n    node [shape=box, style=\"rounded,filled\", fillcolor=white, "
-             "fontname=\"sans-serif\"];\n    edge [fontname=\"sans-serif\", fontsize=10];\n"
-             "    \"\" [shape=point];\n    \"\" -> ");
-    pai_draw_quoted(&pen, machine->states[0].name);
-    pai_draw(&pen, ";\n");
-    for (;;) {
-        const pagent_state *s;
-        state = pai_next_state(machine, state, &closes);
-        while (closes-- != 0) {
-            pai_draw_indent(&pen, --depth);
-            pai_draw(&pen, "}\n");
-        }
-        if (state == PAI_NONE) break;
-        s = &machine->states[state];
-        pai_draw_indent(&pen, depth);
-        if (pai_child_count(machine, state, 0) != 0) {
-            pai_draw(&pen, "subgraph \"cluster_");
-            pai_draw(&pen, s->name);
-            pai_draw(&pen, "\" {\n");
-            pai_draw_indent(&pen, ++depth);
-            pai_draw(&pen, "label=");
-            pai_draw_quoted(&pen, s->name);
-            pai_draw(&pen, "; ");
-        }
-        pai_draw_quoted(&pen, s->name);
-        if (pai_child_from(machine, state, 0) != PAI_NONE) pai_draw(&pen, " [shape=point, style=invis]");
-        if (s->flags & PAGENT_FINAL) pai_draw(&pen, " [peripheries=2]");
-        if (mark >= 0 && (uint32_t)mark == state) pai_draw(&pen, " [fillcolor=\"#ffd966\"]");
-        pai_draw(&pen, ";\n");
-    }
-    for (i = 0; i < machine->transition_count; i++) {
-        const pagent_transition *t = &machine->transitions[i];
-        const char *from = pai_same_text(t->from, "*") ? machine->states[0].name : t->from;
-        pai_draw(&pen, "    ");
-        pai_draw_quoted(&pen, from);
-        pai_draw(&pen, " -> ");
-        pai_draw_quoted(&pen, t->to != NULL ? t->to : from);
-        pai_draw(&pen, " [label=\"");
-        if (from != t->from) pai_draw(&pen, "(any state) ");
-        pai_draw_label(&pen, t);
-        pai_draw(&pen, "\"");
-        pai_draw_end(&pen, machine, from, ", ltail=");
-        if (t->to != NULL) pai_draw_end(&pen, machine, t->to, ", lhead=");
-        pai_draw(&pen, "];\n");
-    }
-    pai_draw(&pen, "}\n");
+    pen.machine = machine;
+    pen.mark = mark;
+    pen.dot = dot;
+    if (result != PAGENT_OK) return result;
+    if (dot) pai_draw_dot(&pen);
+    else pai_draw_mermaid(&pen);
     return PAGENT_OK;
+}
+
+PAGENT_API int pagent_write_mermaid(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+{
+    return pai_draw_machine(machine, mark, write, ctx, 0);
+}
+
+PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+{
+    return pai_draw_machine(machine, mark, write, ctx, 1);
 }
 
 /* ================================================================================================================
@@ -3652,6 +3641,13 @@ static pai_task *pai_pop_task(pai_queue *queue)
 
 /* ---- one commit being made durable ---- */
 
+typedef struct pai_retry { /* what the store would not take, or could not tell: once more, after a pause */
+    struct pai_retry *next;
+    uint64_t retry_ms;
+    struct pai_commit *commit; /* in doubt; or NULL: */
+    pai_settling *settling;
+} pai_retry;
+
 typedef struct pai_commit {
     struct pai_commit *next; /* in the list of free ones, or of staged ones */
     pai_agent *agent;
@@ -3659,7 +3655,7 @@ typedef struct pai_commit {
     pai_buffer buffer; /* one block, or a snapshot and one */
     size_t base;       /* where the block being written begins */
     uint64_t expected;
-    uint64_t retry_ms; /* in doubt: asked again then */
+    pai_retry retry; /* in doubt: asked again then */
     uint32_t count;
     uint32_t flags;     /* of the append */
     uint32_t calls_off; /* calls of earlier attempts that end with it */
@@ -3755,7 +3751,8 @@ enum {
     PAI_DOUBTS_MAX = 8,
     PAI_TASK_SIZE = 512,
     PAI_FREE_MAX = 1024,
-    PAI_FREE_IDLE = 8
+    PAI_FREE_IDLE = 8,
+    PAI_TABLE_MIN = 64
 };
 
 struct pagent_engine {
@@ -3773,12 +3770,12 @@ struct pagent_engine {
     char text[PAGENT_TEXT_SIZE];
 
     pai_agent **buckets;
-    uint32_t bucket_count;
+    uint32_t bucket_count; /* a power of two, never below agent_count */
     uint32_t agent_count;
     pai_agent *oldest, *newest;
     pai_agent *ready_first, *ready_last;
-    pai_agent **wake; /* heap by wake_ms */
-    uint32_t wake_count, wake_capacity;
+    pai_agent **wake; /* heap by wake_ms, with room for bucket_count */
+    uint32_t wake_count;
 
     pai_queue requests;
     uint32_t request_count;
@@ -3795,7 +3792,7 @@ struct pagent_engine {
     pai_commit *free_commits;
     pai_commit *staged, *staged_last;
     pai_commit *flushing;
-    pai_commit *doubtful;
+    pai_retry *retries;
     uint8_t flush_busy;
     uint8_t sealed;
     uint64_t last_commit_ms;
@@ -3815,7 +3812,6 @@ struct pagent_engine {
     pai_flight flights[PAI_FLIGHT_MAX];
     uint32_t flight_count;
     uint8_t collect_busy, inbox_open;
-    pai_settling *unsettled;
 
     pagent_trim trim;
     pagent_io trim_io;
@@ -3921,22 +3917,25 @@ static pai_agent *pai_find_agent(pagent_engine *e, uint64_t stream)
     return agent;
 }
 
-static int pai_grow_buckets(pagent_engine *e)
+/* Gives the buckets and the heap room for `count` agents, not fewer than there are. Without memory all stays. */
+static int pai_resize_tables(pagent_engine *e, uint32_t count)
 {
-    uint32_t count = e->bucket_count != 0 ? e->bucket_count * 2 : 64, i;
-    pai_agent **grown = (pai_agent **)pai_allocate(&e->heap, count * sizeof grown[0]);
-    if (grown == NULL) return PAGENT_E_MEMORY;
-    for (i = 0; i < e->bucket_count; i++) {
-        while (e->buckets[i] != NULL) {
-            pai_agent *agent = e->buckets[i];
-            e->buckets[i] = agent->bucket_next;
-            agent->bucket_next = grown[agent->state.stream & (count - 1)];
-            grown[agent->state.stream & (count - 1)] = agent;
-        }
+    size_t old_size = e->bucket_count * sizeof e->buckets[0], size = count * sizeof e->buckets[0];
+    pai_agent **buckets = (pai_agent **)pai_allocate(&e->heap, size), *agent;
+    void *wake = buckets != NULL ? e->heap.allocate(e->heap.ctx, (void *)e->wake, old_size, size) : NULL;
+    PAGENT_ASSERT(count >= e->agent_count);
+    if (wake == NULL) {
+        pai_free(&e->heap, (void *)buckets, size);
+        return PAGENT_E_MEMORY;
     }
-    pai_free(&e->heap, (void *)e->buckets, e->bucket_count * sizeof e->buckets[0]);
-    e->buckets = grown;
+    pai_free(&e->heap, (void *)e->buckets, old_size);
+    e->wake = (pai_agent **)wake;
+    e->buckets = buckets;
     e->bucket_count = count;
+    for (agent = e->newest; agent != NULL; agent = agent->older) {
+        agent->bucket_next = buckets[agent->state.stream & (count - 1)];
+        buckets[agent->state.stream & (count - 1)] = agent;
+    }
     return PAGENT_OK;
 }
 
@@ -3983,7 +3982,7 @@ static void pai_unset_wake(pagent_engine *e, pai_agent *agent)
     pai_wake_down(e, last->heap_at);
 }
 
-/* The heap has room for every loaded agent: it grows when one is made. */
+/* The heap has room for every loaded agent: see pai_resize_tables. */
 static void pai_set_wake(pagent_engine *e, pai_agent *agent, uint64_t due_ms)
 {
     if (due_ms == PAGENT_FOREVER) {
@@ -4038,14 +4037,9 @@ static pai_agent *pai_get_agent(pagent_engine *e, uint64_t stream)
 {
     pai_agent *agent = pai_find_agent(e, stream);
     if (agent != NULL) return agent;
-    if (e->agent_count >= e->bucket_count && pai_grow_buckets(e) != PAGENT_OK) return NULL;
-    if (e->agent_count >= e->wake_capacity) {
-        uint32_t capacity = e->bucket_count;
-        void *grown = e->heap.allocate(e->heap.ctx, (void *)e->wake, e->wake_capacity * sizeof e->wake[0],
-                                       capacity * sizeof e->wake[0]);
-        if (grown == NULL) return NULL;
-        e->wake = (pai_agent **)grown;
-        e->wake_capacity = capacity;
+    if (e->agent_count == e->bucket_count &&
+        pai_resize_tables(e, e->bucket_count != 0 ? e->bucket_count * 2 : PAI_TABLE_MIN) != PAGENT_OK) {
+        return NULL;
     }
     agent = (pai_agent *)pai_allocate(&e->heap, sizeof *agent);
     if (agent == NULL) return NULL;
@@ -4167,14 +4161,25 @@ static void pai_queue_task(pagent_engine *e, pai_agent *agent, pai_task *task)
     pai_mark_ready(e, agent);
 }
 
-struct pai_settling {   /* the receipt of an inbox message, on its way into the store */
-    pai_settling *next; /* of those that failed, and are tried again */
-    uint64_t retry_ms;
+struct pai_settling { /* the receipt of an inbox message, on its way into the store */
+    pai_retry retry;
     pagent_settle request;
     pagent_io io;
     uint64_t stream;
     uint8_t bytes[192];
 };
+
+static uint64_t pai_later(const pagent_engine *e, uint32_t pause_ms)
+{
+    return e->now > PAGENT_FOREVER - pause_ms ? PAGENT_FOREVER : e->now + pause_ms;
+}
+
+static void pai_put_off(pagent_engine *e, pai_retry *retry)
+{
+    retry->retry_ms = pai_later(e, e->limits.retry_pause_ms);
+    retry->next = e->retries;
+    e->retries = retry;
+}
 
 static void pai_end_flight(pagent_engine *e, uint64_t message)
 {
@@ -4193,9 +4198,8 @@ static void pai_end_settling(pagent_engine *e, pai_settling *settling, int resul
     pai_agent *agent = pai_find_agent(e, settling->stream);
     if (result < 0) {
         pai_trace(e, agent, PAGENT_TRACE_ERROR, result, "receipt");
-        settling->retry_ms = e->now + e->limits.retry_pause_ms;
-        settling->next = e->unsettled;
-        e->unsettled = settling;
+        settling->retry.settling = settling;
+        pai_put_off(e, &settling->retry);
         return;
     }
     pai_end_flight(e, settling->request.message);
@@ -4371,26 +4375,34 @@ static int pai_check_block_size(const pagent_engine *e, const pai_commit *commit
     return e->store.block_size_max != 0 && size > e->store.block_size_max ? PAGENT_E_LIMIT : PAGENT_OK;
 }
 
-/* Pads, checksums and chains the block at commit->base, and takes over its header in the state. */
-static int pai_seal_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries)
+/* Pads, checksums and chains the block at commit->base. */
+static int pai_chain_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries, pai_block *header)
 {
-    pai_state *state = &commit->agent->state;
-    pai_block header;
+    const pai_state *state = &commit->agent->state;
     uint32_t payload_size = (uint32_t)(commit->buffer.size - commit->base - PAI_HEADER);
     if (pai_check_block_size(e, commit) != PAGENT_OK) return PAGENT_E_LIMIT;
     if (pai_reserve(&e->heap, &commit->buffer, 192) != PAGENT_OK) return PAGENT_E_MEMORY;
-    pai_clear(&header, sizeof header);
-    header.stream = state->stream;
-    header.version = pai_next_version(commit);
-    header.epoch = pai_commit_epoch(commit->agent);
-    header.previous = header.version == 1 ? 0 : state->link;
-    header.type = type;
-    header.flags = carries;
-    header.based = carries ? 0 : (uint32_t)(header.version - state->snapshot_version);
-    pai_finish_block(&e->crc, commit->buffer.data + commit->base, &header, &payload_size);
+    pai_clear(header, sizeof *header);
+    header->stream = state->stream;
+    header->version = pai_next_version(commit);
+    header->epoch = pai_commit_epoch(commit->agent);
+    header->previous = header->version == 1 ? 0 : state->link;
+    header->type = type;
+    header->flags = carries;
+    header->based = carries ? 0 : (uint32_t)(header->version - state->snapshot_version);
+    pai_finish_block(&e->crc, commit->buffer.data + commit->base, header, &payload_size);
     commit->buffer.size = commit->base + PAI_HEADER + pai_padded(payload_size);
     commit->count++;
-    pai_apply_header(state, &header, pai_link(&e->crc, commit->buffer.data + commit->base));
+    return PAGENT_OK;
+}
+
+/* The same, and the state takes over its header. */
+static int pai_seal_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries)
+{
+    pai_block header;
+    int result = pai_chain_block(e, commit, type, carries, &header);
+    if (result != PAGENT_OK) return result;
+    pai_apply_header(&commit->agent->state, &header, pai_link(&e->crc, commit->buffer.data + commit->base));
     return PAGENT_OK;
 }
 
@@ -4558,11 +4570,6 @@ static void pai_break(pagent_engine *e, pai_agent *agent, int result)
     agent->phase = PAI_AGENT_BROKEN;
     agent->broken = result;
     pai_refuse_all(e, agent);
-}
-
-static uint64_t pai_later(const pagent_engine *e, uint32_t pause_ms)
-{
-    return e->now > PAGENT_FOREVER - pause_ms ? PAGENT_FOREVER : e->now + pause_ms;
 }
 
 static void pai_retry_later(pagent_engine *e, pai_agent *agent)
@@ -4931,9 +4938,8 @@ static int pai_is_passing(int result)
 /* The question stays open: neither the bytes nor the event may be given up while they may stand in the journal. */
 static void pai_doubt_later(pagent_engine *e, pai_commit *commit)
 {
-    commit->retry_ms = pai_later(e, e->limits.retry_pause_ms);
-    commit->next = e->doubtful;
-    e->doubtful = commit;
+    commit->retry.commit = commit;
+    pai_put_off(e, &commit->retry);
 }
 
 static void pai_doubt_answer(pagent_engine *e, pai_commit *commit, int result, const pagent_io *io)
@@ -4987,19 +4993,22 @@ static void pai_resolve_doubt(pagent_engine *e, pai_commit *commit)
     pai_doubt_answer(e, commit, result, &io);
 }
 
-static void pai_retry_doubts(pagent_engine *e)
+/* Commits in doubt are looked up again; receipts that the store would not take are sent again. */
+static void pai_try_again(pagent_engine *e)
 {
-    pai_commit *list = e->doubtful;
-    e->doubtful = NULL;
+    pai_retry *list = e->retries;
+    e->retries = NULL;
     while (list != NULL) {
-        pai_commit *next = list->next;
-        if (list->retry_ms <= e->now || list->retry_ms > pai_later(e, e->limits.retry_pause_ms)) {
-            pai_resolve_doubt(e, list);
+        pai_retry *retry = list;
+        list = list->next;
+        if (retry->retry_ms > e->now && retry->retry_ms <= pai_later(e, e->limits.retry_pause_ms)) {
+            retry->next = e->retries;
+            e->retries = retry;
+        } else if (retry->commit != NULL) {
+            pai_resolve_doubt(e, retry->commit);
         } else {
-            list->next = e->doubtful;
-            e->doubtful = list;
+            pai_send_receipt(e, retry->settling);
         }
-        list = next;
     }
 }
 
@@ -6712,7 +6721,7 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
 {
     pagent_summary summary;
     pai_block header;
-    uint32_t flags = PAI_FULL_RESTORED, signals = 0, i, payload_size, status = pai_restored_status(past);
+    uint32_t flags = PAI_FULL_RESTORED, signals = 0, i, status = pai_restored_status(past);
     uint8_t *step;
     int fork = type == PAI_CREATE, result;
     if (fork || e->limits.full_snapshots) flags |= PAI_FULL_INLINE;
@@ -6740,7 +6749,6 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     if (result == PAGENT_OK && task->id != 0) {
         result = pai_add_receipt(&e->heap, &commit->buffer, task->id, pai_next_version(commit));
     }
-    if (result == PAGENT_OK) result = pai_reserve(&e->heap, &commit->buffer, 192);
     if (result != PAGENT_OK) return result;
     step = pai_step_fields(commit);
     step[1] = (uint8_t)(fork ? PAI_FORKED : PAI_ROLLED_BACK);
@@ -6755,18 +6763,8 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     summary.flags = (pai_ends(status) || status == PAGENT_PARKED) && signals == 0 ? 0 : PAGENT_HAS_WORK;
     if (!(flags & PAI_FULL_INLINE) && pai_entry_count(past) != 0) summary.flags |= PAGENT_HAS_RUNS;
     pai_write_summary(commit, &summary);
-    if (commit->buffer.size - commit->base > e->limits.block_size_max) return PAGENT_E_LIMIT;
-    pai_clear(&header, sizeof header);
-    header.stream = agent->state.stream;
-    header.version = pai_next_version(commit);
-    header.epoch = pai_commit_epoch(agent);
-    header.previous = header.version == 1 ? 0 : agent->state.link;
-    header.type = type;
-    header.flags = PAI_CARRIES_SNAPSHOT;
-    payload_size = (uint32_t)(commit->buffer.size - commit->base - PAI_HEADER);
-    pai_finish_block(&e->crc, commit->buffer.data + commit->base, &header, &payload_size);
-    commit->buffer.size = commit->base + PAI_HEADER + pai_padded(payload_size);
-    commit->count++;
+    result = pai_chain_block(e, commit, type, PAI_CARRIES_SNAPSHOT, &header);
+    if (result != PAGENT_OK) return result;
     pai_copy(&commit->request.summary, &summary, sizeof summary);
     commit->request.summary.stream = header.stream;
     commit->request.summary.version = header.version;
@@ -7148,12 +7146,7 @@ static void pai_free_engine(pagent_engine *e)
     for (i = 0; i < e->machine_count; i++) pai_free_machine(&heap, &e->machines[i]);
     pai_free(&heap, e->machines, e->machine_count * sizeof e->machines[0]);
     pai_free(&heap, (void *)e->buckets, e->bucket_count * sizeof e->buckets[0]);
-    pai_free(&heap, (void *)e->wake, e->wake_capacity * sizeof e->wake[0]);
-    while (e->unsettled != NULL) {
-        pai_settling *next = e->unsettled->next;
-        pai_free(&heap, e->unsettled, sizeof *next);
-        e->unsettled = next;
-    }
+    pai_free(&heap, (void *)e->wake, e->bucket_count * sizeof e->wake[0]);
     while (e->free_tasks != NULL) {
         pai_task *next = e->free_tasks->next;
         pai_free(&heap, e->free_tasks, e->free_tasks->size);
@@ -7226,13 +7219,18 @@ static void pai_close_task(pagent_engine *e, pai_task *task)
     pai_settle_task(e, task, PAGENT_E_CLOSED, 0, NULL);
 }
 
+static void pai_drop_commit(pagent_engine *e, pai_commit *commit, int settle)
+{
+    if (settle) pai_close_task(e, commit->task);
+    pai_free_buffer(&e->heap, &commit->buffer);
+    pai_free(&e->heap, commit, sizeof *commit);
+}
+
 static void pai_drop_commits(pagent_engine *e, pai_commit *list, int settle)
 {
     while (list != NULL) {
         pai_commit *next = list->next;
-        if (settle) pai_close_task(e, list->task);
-        pai_free_buffer(&e->heap, &list->buffer);
-        pai_free(&e->heap, list, sizeof *list);
+        pai_drop_commit(e, list, settle);
         list = next;
     }
 }
@@ -7256,8 +7254,7 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
         if (operation->kind == PAI_OP_APPEND) {
             pai_commit *commit = (pai_commit *)operation->owner;
             if (commit->checking) pai_free(&e->heap, commit->check.buffer, commit->check.capacity);
-            commit->next = NULL;
-            pai_drop_commits(e, commit, 1);
+            pai_drop_commit(e, commit, 1);
         }
         if (operation->kind == PAI_OP_SETTLE) pai_free(&e->heap, operation->owner, sizeof(pai_settling));
         if (operation->kind == PAI_OP_ORPHAN) pai_free_reader((pai_reader *)operation->owner);
@@ -7265,9 +7262,14 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
     }
     pai_drop_commits(e, e->staged, 1);
     pai_drop_commits(e, e->flushing, 1);
-    pai_drop_commits(e, e->doubtful, 1);
+    while (e->retries != NULL) {
+        pai_retry *retry = e->retries;
+        e->retries = retry->next;
+        if (retry->commit != NULL) pai_drop_commit(e, retry->commit, 1);
+        else pai_free(&e->heap, retry->settling, sizeof(pai_settling));
+    }
     pai_drop_commits(e, e->free_commits, 0);
-    e->staged = e->flushing = e->doubtful = e->free_commits = NULL;
+    e->staged = e->flushing = e->free_commits = NULL;
     pai_drop_tasks(e, &e->requests);
     while (e->newest != NULL) {
         pai_agent *agent = e->newest;
@@ -7450,23 +7452,6 @@ static void pai_collect_answer(pagent_engine *e, int result)
     e->inbox_ms = pai_after(e->now, e->limits.inbox_interval_ms);
 }
 
-/* Receipts that the store would not take: the same once more. */
-static void pai_retry_receipts(pagent_engine *e)
-{
-    pai_settling *list = e->unsettled;
-    e->unsettled = NULL;
-    while (list != NULL) {
-        pai_settling *next = list->next;
-        if (list->retry_ms <= e->now || list->retry_ms > pai_later(e, e->limits.retry_pause_ms)) {
-            pai_send_receipt(e, list);
-        } else {
-            list->next = e->unsettled;
-            e->unsettled = list;
-        }
-        list = next;
-    }
-}
-
 static void pai_collect(pagent_engine *e)
 {
     uint32_t round;
@@ -7630,6 +7615,9 @@ static void pai_run_ready(pagent_engine *e)
 /* What a burst left behind. */
 static void pai_shrink(pagent_engine *e)
 {
+    uint32_t count = PAI_TABLE_MIN;
+    while (count < 2 * e->agent_count) count *= 2;
+    if (count < e->bucket_count) (void)pai_resize_tables(e, count);
     while (e->free_task_count > PAI_FREE_IDLE) {
         pai_task *task = e->free_tasks;
         e->free_tasks = task->next;
@@ -7640,8 +7628,7 @@ static void pai_shrink(pagent_engine *e)
         pai_commit *commit = e->free_commits;
         e->free_commits = commit->next;
         e->free_commit_count--;
-        pai_free_buffer(&e->heap, &commit->buffer);
-        pai_free(&e->heap, commit, sizeof *commit);
+        pai_drop_commit(e, commit, 0);
     }
 }
 
@@ -7678,8 +7665,7 @@ PAGENT_API int pagent_poll(pagent_engine *engine)
     pai_read_clock(e);
     if (!e->read_only) {
         pai_look_for_due(e);
-        if (e->unsettled != NULL) pai_retry_receipts(e);
-        if (e->doubtful != NULL) pai_retry_doubts(e);
+        if (e->retries != NULL) pai_try_again(e);
         pai_collect(e);
         pai_hand_out_requests(e);
         if (e->trim_on) pai_trim(e);
@@ -7699,18 +7685,14 @@ PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine)
 {
     const pagent_engine *e = engine;
     uint64_t due = e->list_busy ? PAGENT_FOREVER : e->store_due_ms;
-    const pai_settling *settling;
-    const pai_commit *commit;
+    const pai_retry *retry;
     if (e->read_only) return PAGENT_FOREVER;
     if (e->ready_first != NULL || pai_has_requests(e)) return e->now;
     if (e->requests.first != NULL && e->opened && e->requests_ms < due) due = e->requests_ms;
     if (e->wake_count != 0 && e->wake[0]->wake_ms < due) due = e->wake[0]->wake_ms;
     if (e->store.collect != NULL && !e->collect_busy && e->inbox_ms < due) due = e->inbox_ms;
-    for (settling = e->unsettled; settling != NULL; settling = settling->next) {
-        if (settling->retry_ms < due) due = settling->retry_ms;
-    }
-    for (commit = e->doubtful; commit != NULL; commit = commit->next) {
-        if (commit->retry_ms < due) due = commit->retry_ms;
+    for (retry = e->retries; retry != NULL; retry = retry->next) {
+        if (retry->retry_ms < due) due = retry->retry_ms;
     }
     if (!e->sealed) {
         uint64_t seal = pai_after(e->last_commit_ms, e->limits.idle_seal_ms);
@@ -8528,7 +8510,9 @@ enum {
     PAI_GROW_SMALL = 544 * 1024, /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
     PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
     PAI_BATCH_LARGE = 64 * 1024, /* batches that large gain nothing from it */
-    PAI_LOG_OURS = INT32_MAX     /* not loaded; its newest segment is ours, and sealed */
+    PAI_LOGS_KEPT = 512,         /* logs of agents in memory, or four times what one batch needs */
+    PAI_LOG_UNSEALED = INT32_MAX - 1, /* not loaded; its newest segment is ours */
+    PAI_LOG_OURS = INT32_MAX          /* the same, and sealed */
 };
 
 /* ---- Pages: an array that grows without moving or over-allocating. */
@@ -8593,7 +8577,7 @@ typedef struct pai_head {
     uint32_t chain;       /* node with the newest places */
     uint32_t chain_count; /* blocks since and with the newest snapshot: all places */
     uint32_t due_place;   /* in the heap, + 1; 0: never due */
-    uint32_t log;         /* a log per agent: which one, + 1; 0, or PAI_LOG_OURS: not loaded */
+    uint32_t log;         /* a log per agent: which one, + 1; 0, or from PAI_LOG_UNSEALED on: not loaded */
     uint16_t state;
     uint8_t status;
     uint8_t flags;
@@ -8908,7 +8892,7 @@ struct pagent_files {
     uint32_t tick;
     uint32_t per_agent;
     uint32_t locked;
-    uint32_t unsealed; /* logs */
+    uint32_t unsealed; /* logs, loaded or not */
     uint32_t emptying; /* segment that trim is emptying */
     int failed;        /* sticky: E_STORAGE, E_FENCED, or 0 */
     int window_file;   /* what the window shows; 0: nothing */
@@ -10047,6 +10031,7 @@ static int pai_publish_segment(pagent_files *files, pai_log *made, int *file, in
     if (*file <= 0) return *file < 0 ? *file : PAGENT_E_STORAGE;
     result = pai_grow_file(files, made, *file, made->end + PAI_ROOM_KEPT);
     if (result == PAGENT_OK) result = pai_write_all(&dir->dev, *file, files->scratch.data, files->scratch.size, 0);
+    pai_free_buffer(&files->heap, &files->scratch); /* as large as the table */
     if (result == PAGENT_OK) result = dir->dev.sync(dir->dev.ctx, *file);
     if (result == PAGENT_OK) {
         result = dir->publish(dir->ctx, *file, pai_segment_name(files, made->stream, made->number), 1);
@@ -10162,6 +10147,12 @@ static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, p
     return result == PAGENT_OK && repair ? pai_new_segment(files, log, 1) : result;
 }
 
+/* Is the agent's own log in memory? */
+static int pai_is_loaded(const pai_head *head)
+{
+    return head->log != 0 && head->log < PAI_LOG_UNSEALED;
+}
+
 /* The log of a stream (0: the shared one) as it is in memory: made, empty, when it is not there. */
 static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
@@ -10170,7 +10161,7 @@ static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
     int result = PAGENT_OK;
     if (stream != 0) result = pai_make_head(&files->heap, &files->table, stream, &head);
     if (result != PAGENT_OK) return result;
-    if (head == NULL ? files->logs.count == 0 : head->log == 0 || head->log == PAI_LOG_OURS) {
+    if (head == NULL ? files->logs.count == 0 : !pai_is_loaded(head)) {
         result = pai_add_item(&files->heap, &files->logs, &index);
         if (result != PAGENT_OK) return result;
         pai_log_at(files, index)->stream = stream;
@@ -10186,16 +10177,13 @@ static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
 static void pai_drop_logs(pagent_files *files)
 {
     uint32_t i;
-    if (!files->per_agent || files->options.read_only || files->failed != 0 || files->unsealed != 0 ||
-        pai_staged_count(files) != 0) {
-        return;
-    }
+    if (!files->per_agent || files->options.read_only || files->failed != 0 || pai_staged_count(files) != 0) return;
     for (i = 0; i < files->logs.count; i++) {
         const pai_log *log = pai_log_at(files, i);
         pai_head *head = pai_find_head(&files->table, log->stream);
         if (head == NULL) continue;
-        if (log->claimed) pai_release_segment(files, log, log->end);
-        head->log = log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
+        if (log->claimed && !log->unsealed) pai_release_segment(files, log, log->end);
+        head->log = log->unsealed ? PAI_LOG_UNSEALED : log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
     }
     pai_free_pages(&files->heap, &files->logs);
     pai_clear(&files->logs, sizeof files->logs);
@@ -10219,12 +10207,13 @@ static uint32_t pai_gravity(int result)
 static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
     const pai_head *head = pai_find_head(&files->table, stream);
-    int ours = head != NULL && head->log == PAI_LOG_OURS, more = 1, result;
+    int ours = head != NULL && head->log >= PAI_LOG_UNSEALED, more = 1, result;
+    int unsealed = head != NULL && head->log == PAI_LOG_UNSEALED;
     uint32_t newest = head != NULL && head->chain != 0 ? pai_node_at(&files->table, head->chain)->segment : 0;
     pai_block header;
     enum pai_bad bad;
     if (!files->per_agent) return pai_make_log(files, 0, log);
-    if (head != NULL && head->log != 0 && !ours) return pai_make_log(files, stream, log);
+    if (head != NULL && pai_is_loaded(head)) return pai_make_log(files, stream, log);
     while (more == 1) {
         more = pai_segment_exists(files, stream, newest + 1);
         if (more < 0) return more;
@@ -10234,11 +10223,16 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     if (result != PAGENT_OK || newest == 0) return result;
     (*log)->start = 1; /* the table has this log's agent: loading forgets it first */
     result = pai_load_log(files, *log, newest, &header, &bad);
+    (*log)->grow = PAI_GROW_MIN;
     (*log)->claimed = ours && (*log)->number == newest;
+    (*log)->unsealed = unsealed && (*log)->claimed;
+    if (unsealed && !(*log)->claimed) files->unsealed--;
     if ((*log)->claimed) (*log)->durable = (*log)->end;
     else if (result == PAGENT_OK && !files->options.read_only) result = pai_prove_tail(files, *log);
     if (result == PAGENT_OK) return PAGENT_OK;
     if (pai_gravity(result) == 0 || pai_taint_stream(files, stream) != PAGENT_OK) return pai_give_up(files, result);
+    if ((*log)->unsealed) files->unsealed--;
+    (*log)->claimed = (*log)->unsealed = 0; /* nothing is written behind damage, not even a SEAL */
     return result;
 }
 
@@ -10258,15 +10252,16 @@ static int pai_update_log(pagent_files *files, uint64_t stream, uint32_t newest)
     return PAGENT_OK;
 }
 
-/* Brings all logs up to date (or one agent's: `stream`). For a reader, segments may come and go while it looks. */
-static int pai_update(pagent_files *files, uint64_t stream, int clean)
+/* Brings all logs up to date (or one agent's: `stream`) with the directory, or with the listing of it that was just
+   made. For a reader, segments may come and go while it looks. */
+static int pai_update(pagent_files *files, uint64_t stream, int listed_now)
 {
     uint32_t tries;
     int result = PAGENT_OK;
     for (tries = 0; tries < PAI_TRIES; tries++) {
         size_t first, last;
         int found;
-        result = pai_list_segments(files, clean);
+        if (!listed_now || tries != 0) result = pai_list_segments(files, 0);
         if (result == PAGENT_OK && pai_listed_count(&files->listed) != 0)
             files->per_agent = pai_listed_at(&files->listed, 0)->major != 0;
         for (first = 0; result == PAGENT_OK; first = last + 1) {
@@ -10354,7 +10349,7 @@ static int pai_open_logs(pagent_files *files)
 {
     pai_log *shared;
     uint32_t wanted = files->options.log_per_agent != 0;
-    int result = pai_list_segments(files, 0);
+    int result = pai_list_segments(files, !files->options.read_only);
     if (result != PAGENT_OK) return result;
     files->per_agent = pai_listed_count(&files->listed) != 0 ? pai_listed_at(&files->listed, 0)->major != 0 : wanted;
     if (!files->options.read_only && files->per_agent != wanted) {
@@ -10363,8 +10358,9 @@ static int pai_open_logs(pagent_files *files)
                               : "the directory has a log per agent: set log_per_agent");
     }
     if (!files->per_agent) result = pai_make_log(files, 0, &shared);
-    if (result == PAGENT_OK) result = pai_update(files, 0, !files->options.read_only);
+    if (result == PAGENT_OK) result = pai_update(files, 0, 1);
     pai_drop_logs(files);
+    pai_free_buffer(&files->heap, &files->listed);
     return result;
 }
 
@@ -10660,10 +10656,18 @@ static int pai_seal_log(pagent_files *files, pai_log *log)
 
 static int pai_seal_all(pagent_files *files)
 {
+    pai_log *log;
     uint32_t i;
     int result = PAGENT_OK;
     for (i = 0; i < files->logs.count && files->unsealed != 0 && result == PAGENT_OK; i++) {
         if (pai_log_at(files, i)->unsealed) result = pai_seal_log(files, pai_log_at(files, i));
+    }
+    for (i = 0; i < files->table.heads.count && files->unsealed != 0 && result == PAGENT_OK; i++) {
+        const pai_head *head = pai_head_at(&files->table, i);
+        if (head->log != PAI_LOG_UNSEALED) continue;
+        if (files->logs.count >= PAI_PAGE_ITEMS) pai_drop_logs(files);
+        result = pai_use_log(files, head->stream, &log);
+        if (result == PAGENT_OK && log->unsealed) result = pai_seal_log(files, log);
     }
     if (result == PAGENT_OK && files->logs.count > PAI_SEGMENTS_OPEN) pai_drop_logs(files);
     return result;
@@ -10695,6 +10699,7 @@ static int pai_files_flush(void *ctx, pagent_op op, pagent_io *io)
     files->staged.size = 0;
     files->last_batch = files->batch.size;
     files->batch.size = 0;
+    if (files->logs.count > PAI_LOGS_KEPT && files->logs.count > 4 * count) pai_drop_logs(files); /* most sleep */
     return PAGENT_OK;
 }
 
@@ -11158,6 +11163,7 @@ static int pai_files_trim(void *ctx, const pagent_trim *request, pagent_io *io)
         if (found == PAGENT_OK) result = pai_trim_log(files, first, last, io);
         else if (!files->per_agent) result = found;
     }
+    pai_free_buffer(&files->heap, &files->listed);
     return result;
 }
 
@@ -12035,14 +12041,18 @@ static int pai_posix_add_name(pai_posix *posix, int which, const char *name)
     return PAGENT_OK;
 }
 
+static void pai_posix_free_names(pai_posix *posix, int which)
+{
+    free(posix->listing[which].names);
+    memset(&posix->listing[which], 0, sizeof posix->listing[which]);
+}
+
 /* Reads a folder's names in one go: a listing does not change while it is walked. */
 static int pai_posix_read_names(pai_posix *posix, int which)
 {
     int result = PAGENT_OK, descriptor;
     DIR *stream;
-    posix->listing[which].size = 0;
-    posix->listing[which].at = 0;
-    posix->listing[which].index = 0;
+    pai_posix_free_names(posix, which);
     descriptor = pai_posix_open_at(posix, which ? "inbox" : ".", O_RDONLY | O_DIRECTORY);
     if (descriptor < 0) return descriptor;
     stream = fdopendir(descriptor - 1);
@@ -12072,12 +12082,15 @@ static int pai_posix_list(void *ctx, const char *folder, uint32_t index, char na
     pai_posix *posix = (pai_posix *)ctx;
     int which = folder[0] != 0;
     const char *at;
-    if (index == 0 || index < posix->listing[which].index) {
+    if (index == 0 || index < posix->listing[which].index || posix->listing[which].names == NULL) {
         int result = pai_posix_read_names(posix, which);
         if (result != PAGENT_OK) return result;
     }
     for (;;) {
-        if (posix->listing[which].at >= posix->listing[which].size) return PAGENT_END;
+        if (posix->listing[which].at >= posix->listing[which].size) {
+            pai_posix_free_names(posix, which);
+            return PAGENT_END;
+        }
         at = posix->listing[which].names + posix->listing[which].at;
         if (posix->listing[which].index == index) break;
         posix->listing[which].at += strlen(at) + 1;
@@ -12184,8 +12197,8 @@ static void pai_posix_free(pai_posix *posix)
     if (posix->root >= 0) (void)close(posix->root);
     if (posix->inbox >= 0) (void)close(posix->inbox);
     if (posix->lock >= 0) (void)close(posix->lock);
-    free(posix->listing[0].names);
-    free(posix->listing[1].names);
+    pai_posix_free_names(posix, 0);
+    pai_posix_free_names(posix, 1);
     free(posix);
 }
 

@@ -627,6 +627,37 @@ static int same(const char *left, const char *right)
     return right != NULL && strcmp(left, right) == 0;
 }
 
+/* The engine's tables grow with a crowd, and shrink after it when the engine goes idle. */
+TEST(crowd)
+{
+    uint32_t kind;
+    EACH_KIND(kind)
+    {
+        pai_agent *agents[200];
+        uint32_t i;
+        programs("W1", "A0");
+        CHECK_EQ(create("a", "W1"), PAGENT_OK);
+        CHECK_EQ(create("b", "A0"), PAGENT_OK);
+        for (i = 0; i < 200; i++) {
+            agents[i] = pai_get_agent(on->engine, i + 1);
+            if (!CHECK(agents[i] != NULL)) break;
+            pai_set_wake(on->engine, agents[i], on->host.now_ms + 1000000u + i * 77u % 100u);
+        }
+        pai_shrink(on->engine); /* all are there: nothing to shrink */
+        CHECK_EQ(on->engine->bucket_count, 256);
+        while (i-- != 0) {
+            CHECK(pai_find_agent(on->engine, i + 1) == agents[i]);
+            pai_free_agent(on->engine, agents[i]);
+        }
+        on->host.now_ms += 2000;
+        poll_until_idle();
+        CHECK_EQ(on->engine->bucket_count, 64);
+        CHECK_EQ(note("a", 1, NULL, PAGENT_ANY), PAGENT_OK);
+        CHECK_EQ(decide("b", PAGENT_APPROVE, any_effect, 0), PAGENT_OK);
+        end();
+    }
+}
+
 TEST(requests_as_bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -700,4 +731,4 @@ TEST(requests_as_bytes)
 
 TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), ROW(rollback), ROW(rollback_of_a_call),
           ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests), ROW(trimming),
-          ROW(requests_as_bytes))
+          ROW(crowd), ROW(requests_as_bytes))

@@ -222,8 +222,24 @@ static int run_close(void)
     return world_close();
 }
 
+static int run_sleep(void) /* logs of agents leave memory, sealed or not, and come back */
+{
+    uint32_t i;
+    TRY(world_open());
+    for (i = 0; i < 9; i++) {
+        TRY(put(i % 2, 800, KIT_NOISE));
+        if (i % 3 != 1) pai_drop_logs(w.files);
+        if (i == 4 || i == 8) TRY(kit_flush(&w.k)); /* idle */
+        if (i == 6) TRY(kit_snapshot(&w.k, 0, 500));
+    }
+    TRY(put(1, 100, KIT_NOISE));
+    pai_drop_logs(w.files);
+    return world_close();
+}
+
 typedef int (*scenario)(void);
-static const scenario scenarios[] = {run_create, run_append, run_batch, run_rotate, run_claim, run_trim, run_close};
+static const scenario scenarios[] = {run_create, run_append, run_batch, run_rotate,
+                                     run_claim,  run_trim,   run_close, run_sleep};
 enum {
     SCENARIOS = sizeof scenarios / sizeof scenarios[0]
 };
@@ -354,6 +370,10 @@ TEST(crash_trim)
 TEST(crash_close)
 {
     sweep_crashes(run_close);
+}
+TEST(crash_sleep)
+{
+    sweep_crashes(run_sleep);
 }
 
 /* Row 2: a crash, another within its recovery, another within the recovery of that. */
@@ -1719,12 +1739,43 @@ TEST(read_only_refuses)
     }
 }
 
+/* Logs of agents that nobody asks for take no memory, and are sealed all the same when the store goes idle. */
+TEST(logs_asleep)
+{
+    const uint32_t count = 600;
+    uint32_t i, most = 0;
+    pai_log *log;
+    world_begin(PER_AGENT, test.seed);
+    if (CHECK_EQ(world_open(), PAGENT_OK)) {
+        for (i = 0; i < count; i++) {
+            kit_stream one = w.k.streams[0];
+            pagent_append request;
+            pagent_io io;
+            memset(&io, 0, sizeof io);
+            one.id = i + 1;
+            request = kit_request(&w.k, &one, w.k.block, kit_make(&w.k, w.k.block, &one, PAI_CREATE, 40, KIT_NOISE));
+            CHECK_EQ(w.k.store.append(w.k.store.ctx, &request, &io), PAGENT_STAGED);
+            CHECK_EQ(w.k.store.flush(w.k.store.ctx, 1, &io), PAGENT_OK);
+            if (w.files->logs.count > most) most = w.files->logs.count;
+        }
+        CHECK_EQ(most, PAI_LOGS_KEPT);
+        CHECK_EQ(kit_flush(&w.k), PAGENT_OK);
+        CHECK_EQ(w.files->unsealed, 0);
+        for (i = 0; i < count; i++) {
+            CHECK_EQ(pai_use_log(w.files, i + 1, &log), PAGENT_OK);
+            CHECK(log->end > log->cut); /* a SEAL stands behind the block */
+        }
+        CHECK_EQ(world_close(), PAGENT_OK);
+    }
+    world_end();
+}
+
 TEST_MAIN(ROW(contract_of_file_store), ROW(bad_block_refused), ROW(contract_of_memory_store), ROW(read_only_refuses),
           ROW(second_opener), ROW(crash_create), ROW(crash_append), ROW(crash_batch), ROW(crash_rotate),
-          ROW(crash_claim), ROW(crash_trim), ROW(crash_close), ROW(crash_in_recovery), ROW(flip_each_bit),
-          ROW(damage_stops_one_agent), ROW(missing_segment_stops_one_agent), ROW(damage_keeps_history),
-          ROW(flip_preallocated), ROW(cut_each_length), ROW(extend_with_anything), ROW(zero_each_line),
-          ROW(misdirected_blocks), ROW(excised_blocks), ROW(random_damage), ROW(sync_lies), ROW(sync_fails),
-          ROW(each_call_fails), ROW(disk_full), ROW(short_reads_and_writes), ROW(each_allocation_fails), ROW(zombie),
-          ROW(zombie_trim), ROW(zombie_close), ROW(reader_beside_writer), ROW(reader_beside_trim), ROW(crash_inbox),
-          ROW(inbox_call_fails))
+          ROW(crash_claim), ROW(crash_trim), ROW(crash_close), ROW(crash_sleep), ROW(logs_asleep),
+          ROW(crash_in_recovery), ROW(flip_each_bit), ROW(damage_stops_one_agent), ROW(missing_segment_stops_one_agent),
+          ROW(damage_keeps_history), ROW(flip_preallocated), ROW(cut_each_length), ROW(extend_with_anything),
+          ROW(zero_each_line), ROW(misdirected_blocks), ROW(excised_blocks), ROW(random_damage), ROW(sync_lies),
+          ROW(sync_fails), ROW(each_call_fails), ROW(disk_full), ROW(short_reads_and_writes),
+          ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim), ROW(zombie_close), ROW(reader_beside_writer),
+          ROW(reader_beside_trim), ROW(crash_inbox), ROW(inbox_call_fails))
