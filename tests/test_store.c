@@ -514,8 +514,11 @@ static void expect_honest(int allow, int must_tell)
     }
 }
 
-/* Row 8: every bit of every block. */
-TEST(flip_each_bit)
+/* Runs `each` for every journal file of an intact directory: of both kinds of store, sealed and not. `last`: where its
+   last block begins; `end`: where that ends; *id: of the next case. */
+typedef void (*damage_one)(uint32_t mode, int name, size_t last, size_t end, uint64_t *id);
+
+static void damage_each_file(damage_one each)
 {
     uint32_t mode, sealed, number;
     uint64_t id = 0;
@@ -524,35 +527,47 @@ TEST(flip_each_bit)
             int name;
             golden_make(mode, (int)sealed);
             for (number = 0; (name = golden_file(number)) >= 0; number++) {
-                int file = golden.durable.items[name].file;
-                size_t last, end = golden_end(&golden.files[file].durable, &last), bit;
-                for (bit = 0; bit < end * 8; bit++, id++) {
-                    if (!test_sweep(id)) continue;
-                    golden_load(mode);
-                    loaded(name)->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
-                    loaded_touch(name);
-                    expect_honest(ORACLE_STRICT, 1);
-                    if (bit / 8 >= last) {
-                        /* the last block: suspect; the report knows the bit; the caller may decide to cut */
-                        w.options.truncate_suspect = 1;
-                        sim_release(&w.host.memory);
-                        golden_load(mode);
-                        loaded(name)->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
-                        loaded_touch(name);
-                        CHECK_EQ(world_open(), PAGENT_E_SUSPECT);
-                        CHECK_EQ(w.damage, PAGENT_DAMAGE_SUSPECT);
-                        CHECK_EQ((uint64_t)w.repair_bit + w.damage_offset * 8, bit);
-                        w.options.truncate_suspect = 1;
-                        CHECK_EQ(world_open(), PAGENT_OK);
-                        (void)kit_check(&w.k, ORACLE_TAIL);
-                        (void)world_close();
-                    }
-                    world_end();
-                }
+                size_t last, end = golden_end(&golden.files[golden.durable.items[name].file].durable, &last);
+                each(mode, name, last, end, &id);
             }
             golden_free();
         }
     }
+}
+
+static void golden_load_flipped(uint32_t mode, int name, size_t bit)
+{
+    golden_load(mode);
+    loaded(name)->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    loaded_touch(name);
+}
+
+static void flip_bits_of(uint32_t mode, int name, size_t last, size_t end, uint64_t *id)
+{
+    size_t bit;
+    for (bit = 0; bit < end * 8; bit++, ++*id) {
+        if (!test_sweep(*id)) continue;
+        golden_load_flipped(mode, name, bit);
+        expect_honest(ORACLE_STRICT, 1);
+        if (bit / 8 >= last) { /* the last block: suspect; the report knows the bit; the caller may decide to cut */
+            sim_release(&w.host.memory);
+            golden_load_flipped(mode, name, bit);
+            CHECK_EQ(world_open(), PAGENT_E_SUSPECT);
+            CHECK_EQ(w.damage, PAGENT_DAMAGE_SUSPECT);
+            CHECK_EQ((uint64_t)w.repair_bit + w.damage_offset * 8, bit);
+            w.options.truncate_suspect = 1;
+            CHECK_EQ(world_open(), PAGENT_OK);
+            (void)kit_check(&w.k, ORACLE_TAIL);
+            (void)world_close();
+        }
+        world_end();
+    }
+}
+
+/* Row 8: every bit of every block. */
+TEST(flip_each_bit)
+{
+    damage_each_file(flip_bits_of);
 }
 
 /* Row 8, the preallocated space: up to four stray bits are scrubbed and reported, and nothing is lost. */
@@ -587,29 +602,24 @@ TEST(flip_preallocated)
     }
 }
 
+static void cut_lengths_of(uint32_t mode, int name, size_t last, size_t end, uint64_t *id)
+{
+    size_t length;
+    (void)last;
+    for (length = 0; length <= end; length++, ++*id) {
+        if (!test_sweep(*id)) continue;
+        golden_load(mode);
+        loaded(name)->size = length;
+        loaded_touch(name);
+        expect_honest(ORACLE_TAIL, 0);
+        world_end();
+    }
+}
+
 /* Row 10: every length of every file: the longest valid prefix, or an error. */
 TEST(cut_each_length)
 {
-    uint32_t mode, sealed, number;
-    uint64_t id = 0;
-    for (mode = SHARED; mode <= PER_AGENT; mode++) {
-        for (sealed = 0; sealed < 2; sealed++) {
-            int name;
-            golden_make(mode, (int)sealed);
-            for (number = 0; (name = golden_file(number)) >= 0; number++) {
-                size_t last, end = golden_end(&golden.files[golden.durable.items[name].file].durable, &last), length;
-                for (length = 0; length <= end; length++, id++) {
-                    if (!test_sweep(id)) continue;
-                    golden_load(mode);
-                    loaded(name)->size = length;
-                    loaded_touch(name);
-                    expect_honest(ORACLE_TAIL, 0);
-                    world_end();
-                }
-            }
-            golden_free();
-        }
-    }
+    damage_each_file(cut_lengths_of);
 }
 
 /* Row 10: something is appended: zeros are clean, all else is told. */
@@ -647,34 +657,29 @@ TEST(extend_with_anything)
     }
 }
 
+static void zero_lines_of(uint32_t mode, int name, size_t last, size_t end, uint64_t *id)
+{
+    uint32_t kind;
+    size_t at;
+    for (kind = 0; kind < 3; kind++) {
+        for (at = 0; at < end; at += kind == 1 ? 512 : 64, ++*id) {
+            size_t size = kind == 0 ? 64 : kind == 1 ? 512 : end - at;
+            if (!test_case(*id)) continue;
+            if (size > end - at) size = end - at;
+            golden_load(mode);
+            memset(loaded(name)->data + at, 0, size);
+            loaded_touch(name);
+            /* what reaches the last block may be a torn write; before it, it is damage, and told */
+            expect_honest(at + size > last ? ORACLE_TAIL : ORACLE_STRICT, at + size <= last);
+            world_end();
+        }
+    }
+}
+
 /* Row 11: each line, each sector, and everything from each line on is zeroed. */
 TEST(zero_each_line)
 {
-    uint32_t mode, sealed, number, kind;
-    uint64_t id = 0;
-    for (mode = SHARED; mode <= PER_AGENT; mode++) {
-        for (sealed = 0; sealed < 2; sealed++) {
-            int name;
-            golden_make(mode, (int)sealed);
-            for (number = 0; (name = golden_file(number)) >= 0; number++) {
-                size_t last, end = golden_end(&golden.files[golden.durable.items[name].file].durable, &last), at;
-                for (kind = 0; kind < 3; kind++) {
-                    for (at = 0; at < end; at += kind == 1 ? 512 : 64, id++) {
-                        size_t size = kind == 0 ? 64 : kind == 1 ? 512 : end - at;
-                        if (!test_case(id)) continue;
-                        if (size > end - at) size = end - at;
-                        golden_load(mode);
-                        memset(loaded(name)->data + at, 0, size);
-                        loaded_touch(name);
-                        /* what reaches the last block may be a torn write; before it, it is damage, and told */
-                        expect_honest(at + size > last ? ORACLE_TAIL : ORACLE_STRICT, at + size <= last);
-                        world_end();
-                    }
-                }
-            }
-            golden_free();
-        }
-    }
+    damage_each_file(zero_lines_of);
 }
 
 /* Row 6: each block written over each other block's place, in its own file and in the others. */
