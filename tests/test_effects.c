@@ -29,6 +29,8 @@ static struct {
     uint32_t denied_after; /* … are refused from the one with this number on … */
     int denied_with;       /* … with this */
     uint64_t unchained;    /* version that reading shows with another predecessor */
+    uint64_t swapped;      /* version that reading shows with another context, and all links as they have to be */
+    uint32_t swapped_at;   /* the byte of it */
 } w;
 
 /* ---- the machine ---- */
@@ -167,9 +169,25 @@ static int store_append(void *ctx, const pagent_append *request, pagent_io *io)
     return w.store.append(ctx, request, io);
 }
 
+static void swap_context(const pai_crc *crc, uint8_t *block, pai_block *header)
+{
+    uint32_t padded = pai_padded(header->payload_size), at = 0, found = 0;
+    pai_section section;
+    if (header->flags & PAI_WHITE) pai_whiten(block + 64, padded, header->stream, header->version);
+    while (pai_next_section(block + 64, header->payload_size, &at, &section) == PAGENT_OK) {
+        if (section.tag != PAI_TAG_CONTEXT || !CHECK(w.swapped_at < section.size)) continue;
+        block[section.data - block + w.swapped_at] ^= 1;
+        found = 1;
+    }
+    CHECK(found);
+    if (header->flags & PAI_WHITE) pai_whiten(block + 64, padded, header->stream, header->version);
+    header->payload_crc = pai_crc32c(crc, 0, block + 64, padded);
+}
+
 static int store_read(void *ctx, const pagent_read *request, pagent_io *io)
 {
     int result = w.store.read(ctx, request, io);
+    uint64_t link = 0;
     uint32_t at = 0;
     pai_crc crc;
     pai_block header;
@@ -177,10 +195,11 @@ static int store_read(void *ctx, const pagent_read *request, pagent_io *io)
     while (result == PAGENT_OK && at < io->size) {
         uint8_t *block = request->buffer + at;
         if (pai_decode_header(&crc, block, 0, &header) != PAGENT_OK) break;
-        if (header.version == w.unchained) {
-            header.previous ^= 1;
-            pai_encode_header(&crc, block, &header, 0);
-        }
+        if (header.version == w.unchained) header.previous ^= 1;
+        if (header.version == w.swapped) swap_context(&crc, block, &header);
+        if (w.swapped != 0 && header.version > w.swapped) header.previous = link;
+        pai_encode_header(&crc, block, &header, 0);
+        link = pai_link(&crc, block);
         at += pai_block_size(&header);
     }
     return result;
@@ -552,6 +571,31 @@ TEST(broken_chain)
     end_world();
 }
 
+/* A change of the context is applied to the bytes that it was made from, or not at all: here the snapshot before it is
+   another's, although every checksum and every link holds. */
+TEST(change_of_another_context)
+{
+    uint32_t at;
+    for (at = 0; at < 2; at++) {
+        pagent_view *view = NULL;
+        if (!test_case(at)) continue;
+        begin_world();
+        CHECK_EQ(post("x", "a", NULL, 0), PAGENT_OK); /* replaces byte 0 */
+        CHECK_EQ(post("x", "b", NULL, 0), PAGENT_OK); /* byte 1 */
+        w.swapped = 1;
+        w.swapped_at = at;
+        CHECK_EQ(pagent_open_view(w.engine, "x", 0, &view), PAGENT_E_CORRUPT);
+        pagent_close_view(view);
+        (void)pagent_close_engine(w.engine);
+        open_engine();
+        CHECK_EQ(post("x", "a", NULL, 0), PAGENT_E_CORRUPT);
+        w.swapped = 0;
+        live_again();
+        CHECK_TEXT(look_at("x", NULL, NULL).log, "ab");
+        end_world();
+    }
+}
+
 /* Version and link, kept elsewhere, tell a journal that lost its end, or went another way, from the one that it was. */
 TEST(anchors)
 {
@@ -573,4 +617,5 @@ TEST(anchors)
 
 TEST_MAIN(ROW(anchors), ROW(answer_of_another_life), ROW(waiting_calls), ROW(calls_in_doubt), ROW(repeats_count),
           ROW(backoff), ROW(total_deadline), ROW(deferred_in_order), ROW(parked), ROW(calls_end_with_their_state),
-          ROW(signals_arrive_once), ROW(transcript_stays_in_its_blocks), ROW(conflict_fences), ROW(broken_chain))
+          ROW(signals_arrive_once), ROW(transcript_stays_in_its_blocks), ROW(conflict_fences), ROW(broken_chain),
+          ROW(change_of_another_context))
