@@ -584,8 +584,8 @@ TEST(conflict_fences)
     end_world();
 }
 
-/* Row 15: an append is in doubt, and what reading finds there is somebody else's, as long as ours or longer. Ours is not
-   written as well. An owner is fenced, and starts nothing; who had not claimed the agent yet takes it over from there. */
+/* Row 15: an append is in doubt, and what reading finds there is somebody else's, as long as ours or longer. Ours is
+   not written as well. An owner is fenced, and starts nothing; who had not claimed the agent yet takes it over. */
 TEST(doubt_finds_another)
 {
     uint32_t longer;
