@@ -8853,6 +8853,7 @@ typedef struct pai_log { /* one log, as far as its newest segment has been check
     uint32_t claimed;   /* the segment is ours */
     uint32_t unsealed;  /* blocks were written since the last SEAL */
     uint32_t blocks;    /* of agents in the segment */
+    uint32_t follows;   /* the segment before it was another's, and has not been cut to its end yet */
 } pai_log;
 
 typedef struct pai_staged { /* an append that no flush has made durable yet, and what to put back if none will */
@@ -9733,6 +9734,22 @@ static void pai_sort_listed(pai_buffer *listed)
     }
 }
 
+/* Does a block of an agent stand at `at`, or behind SEALs there? The file is looked at as it is now. */
+static int pai_has_block(pagent_files *files, pai_segment *segment, uint64_t at, int *found)
+{
+    uint8_t front[2 * PAI_LINE];
+    enum pai_bad bad = PAI_BAD_HEADER;
+    pai_block header;
+    int result = pai_look_at_size(files, segment);
+    files->window_file = 0;
+    for (; result == PAGENT_OK; at += pai_block_size(&header)) {
+        result = pai_scan_block(files, segment, at, 1, &header, front, &bad);
+        if (result != PAGENT_OK || bad != PAI_GOOD || header.stream != 0) break;
+    }
+    *found = result == PAGENT_OK && bad == PAI_GOOD;
+    return result;
+}
+
 /* Reads the names of all segments. With `clean`, removes what a crash left half made. */
 static int pai_list_segments(pagent_files *files, int clean)
 {
@@ -9777,19 +9794,38 @@ static int pai_list_segments(pagent_files *files, int clean)
     return PAGENT_OK;
 }
 
-/* The segments of one log in the listing: items `first` to *last. END: there is no log. E_CORRUPT: one in the middle is
-   missing; missing ones at the front were trimmed. */
-static int pai_listed_log(pagent_files *files, size_t first, size_t *last)
+/* Do none of the segments in the listing, items `first` to `last`, hold a block of an agent? */
+static int pai_listed_are_empty(pagent_files *files, size_t first, size_t last, int *empty)
 {
-    const pai_listed *at;
+    int result = PAGENT_OK, found = 0;
+    for (; first <= last && result == PAGENT_OK && !found; first++) {
+        const pai_listed *listed = pai_listed_at(&files->listed, first);
+        pai_segment *segment;
+        result = pai_get_segment(files, listed->major, (uint32_t)listed->minor, &segment);
+        if (result == PAGENT_OK) result = pai_has_block(files, segment, segment->start, &found);
+    }
+    *empty = !found;
+    return result;
+}
+
+/* The segments of one log in the listing: items *first to *last. END: there is no log. E_CORRUPT: one in the middle is
+   missing; missing ones at the front were trimmed. Empty ones before a gap are what a zombie made, with numbers that had
+   been trimmed: they are left out. */
+static int pai_listed_log(pagent_files *files, size_t *first, size_t *last)
+{
     int result = PAGENT_OK;
-    if (first >= pai_listed_count(&files->listed)) return PAGENT_END;
-    for (*last = first; *last + 1 < pai_listed_count(&files->listed); ++*last) {
-        at = pai_listed_at(&files->listed, *last);
+    if (*first >= pai_listed_count(&files->listed)) return PAGENT_END;
+    for (*last = *first; *last + 1 < pai_listed_count(&files->listed); ++*last) {
+        const pai_listed *at = pai_listed_at(&files->listed, *last);
+        int empty = 0, looked;
         if (at[1].major != at->major) break;
         if (at[1].minor == at->minor + 1) continue;
-        result = pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, at->major, (uint32_t)at->minor + 1, 0,
-                            "this segment is missing; put it back");
+        looked = pai_listed_are_empty(files, *first, *last, &empty);
+        if (looked == PAGENT_OK && empty) *first = *last + 1;
+        else if (looked != PAGENT_OK) result = looked;
+        else
+            result = pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, at->major, (uint32_t)at->minor + 1, 0,
+                                "this segment is missing; put it back");
     }
     return result;
 }
@@ -9833,27 +9869,27 @@ static int pai_load_segment(pagent_files *files, pai_log *log, uint32_t number, 
 }
 
 /* A segment in which nobody was acknowledged yet may have been published with a cut that came too early: its maker died
-   before it looked again. Then the segment before it goes on. */
+   before it looked again. Then the segment before it goes on; or one between the two that was thought void itself, and
+   in which its maker was acknowledged after all. *before: the one that goes on. */
 static int pai_is_void(pagent_files *files, const pai_log *log, uint32_t *before, int *is_void)
 {
-    pai_segment *segment, *last;
-    pai_block header;
-    uint8_t front[2 * PAI_LINE];
-    enum pai_bad bad = PAI_BAD_HEADER;
-    uint64_t at;
+    pai_segment *segment;
+    uint64_t cut, id;
+    uint32_t first, at;
     int result = pai_get_segment(files, log->stream, log->number, &segment);
     *is_void = 0;
     if (result != PAGENT_OK || segment->before == 0 || log->cut != log->start) return result;
-    *before = segment->before;
-    result = pai_get_segment(files, log->stream, segment->before, &last);
-    if (result == PAGENT_E_NOT_FOUND) return PAGENT_OK; /* trimmed: the store has gone on since */
-    if (result == PAGENT_OK) result = pai_look_at_size(files, last);
-    files->window_file = 0;
-    for (at = segment->before_cut; result == PAGENT_OK; at += pai_block_size(&header)) {
-        result = pai_scan_block(files, last, at, 1, &header, front, &bad);
-        if (result != PAGENT_OK || bad != PAI_GOOD || header.stream != 0) break;
+    first = segment->before;
+    cut = segment->before_cut;
+    id = segment->before_id;
+    for (at = log->number - 1; at >= first; at--) {
+        result = pai_get_segment(files, log->stream, at, &segment);
+        if (result == PAGENT_E_NOT_FOUND) return PAGENT_OK; /* trimmed: the store has gone on since */
+        if (result == PAGENT_OK && at == first && segment->id != id) return PAGENT_OK; /* … and a zombie made another */
+        if (result == PAGENT_OK) result = pai_has_block(files, segment, at == first ? cut : segment->start, is_void);
+        *before = at;
+        if (result != PAGENT_OK || *is_void) break;
     }
-    *is_void = result == PAGENT_OK && bad == PAI_GOOD;
     return result;
 }
 
@@ -10068,12 +10104,62 @@ static int pai_prove_tail(pagent_files *files, pai_log *log)
 
 /* Cuts a segment that takes no more blocks to its end: its preallocated space is given back. Only tidiness: its failure
    is none of ours. */
-static void pai_release_segment(pagent_files *files, const pai_log *log, uint64_t end)
+static void pai_release_segment(pagent_files *files, uint64_t stream, uint32_t number, uint64_t end)
 {
     pai_segment *segment;
-    if (log->number == 0 || pai_get_segment(files, log->stream, log->number, &segment) != PAGENT_OK) return;
+    if (number == 0 || pai_get_segment(files, stream, number, &segment) != PAGENT_OK) return;
     files->window_file = 0;
     (void)files->dir.dev.truncate(files->dir.dev.ctx, segment->file, end);
+}
+
+/* The same for a segment that was another's when we took over, now that a block of ours is acknowledged. Before that, a
+   third may have found a late block of the other's behind our cut, and built on it. */
+static void pai_release_followed(pagent_files *files, pai_log *log)
+{
+    pai_segment *segment;
+    if (!log->follows || pai_get_segment(files, log->stream, log->number, &segment) != PAGENT_OK) return;
+    log->follows = 0;
+    pai_release_segment(files, log->stream, segment->before, segment->before_cut);
+}
+
+/* Is there a segment above this one? Of the shared log. */
+static int pai_newer_exists(const pagent_files *files, uint32_t number)
+{
+    char name[PAGENT_NAME_MAX + 1];
+    uint32_t index;
+    pai_listed listed;
+    int result = PAGENT_OK;
+    for (index = 0; result == PAGENT_OK; index++) {
+        result = files->dir.list(files->dir.ctx, "", index, name);
+        if (result == PAGENT_OK && pai_parse_segment_name(name, &listed) > 0 && listed.minor > number) return 1;
+    }
+    return result == PAGENT_END ? 0 : result;
+}
+
+/* We have published a segment: have we slept through another's claim? FENCED: one of the segments that were void when
+   we looked has a block by now; or ours has a number that was used before, and trimmed: then it is removed again. */
+static int pai_check_claim(pagent_files *files, const pai_log *log, const pai_log *made)
+{
+    const pagent_dir *dir = &files->dir;
+    uint32_t at = log->number + 1;
+    int result = PAGENT_OK, slept = 0;
+    if (log->number != 0) {
+        slept = pai_segment_exists(files, log->stream, log->number);
+        if (slept >= 0) slept = slept == 0;
+    } else if (log->stream == 0) {
+        slept = pai_newer_exists(files, made->number);
+    }
+    if (slept < 0) return slept;
+    if (slept) {
+        (void)dir->remove(dir->ctx, pai_segment_name(files, made->stream, made->number));
+        (void)dir->sync_dir(dir->ctx, "");
+    }
+    for (; log->number != 0 && !slept && result == PAGENT_OK && at < made->number; at++) {
+        pai_segment *segment;
+        result = pai_get_segment(files, log->stream, at, &segment);
+        if (result == PAGENT_OK) result = pai_has_block(files, segment, segment->start, &slept);
+    }
+    return slept ? PAGENT_E_FENCED : result;
 }
 
 /* The next segment of a log, ours. `claim`: the one before it was another's, who may still be writing to it. */
@@ -10102,13 +10188,15 @@ static int pai_new_segment(pagent_files *files, pai_log *log, int claim)
         if (claim && log->number != 0) {
             result = pai_scan_more(files, log, UINT64_MAX, &header, &bad);
             if (result == PAGENT_OK && log->cut != cut) result = pai_prove_tail(files, log);
-            if (result != PAGENT_OK) return pai_give_up(files, result);
         }
+        if (result == PAGENT_OK) result = pai_check_claim(files, log, &made);
+        if (result != PAGENT_OK) return pai_give_up(files, result);
         if (log->cut == cut) break; /* otherwise it is void: somebody was acknowledged in between */
     }
     if (tries == PAI_TRIES) return pai_give_up(files, PAGENT_E_FENCED);
     if (log->unsealed) files->unsealed--;
-    pai_release_segment(files, log, log->cut);
+    if (!claim) pai_release_segment(files, log->stream, log->number, log->cut);
+    made.follows = claim != 0;
     *log = made;
     files->cursor.stream = 0;
     return PAGENT_OK;
@@ -10182,7 +10270,7 @@ static void pai_drop_logs(pagent_files *files)
         const pai_log *log = pai_log_at(files, i);
         pai_head *head = pai_find_head(&files->table, log->stream);
         if (head == NULL) continue;
-        if (log->claimed && !log->unsealed) pai_release_segment(files, log, log->end);
+        if (log->claimed && !log->unsealed) pai_release_segment(files, log->stream, log->number, log->end);
         head->log = log->unsealed ? PAI_LOG_UNSEALED : log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
     }
     pai_free_pages(&files->heap, &files->logs);
@@ -10244,8 +10332,11 @@ static int pai_update_log(pagent_files *files, uint64_t stream, uint32_t newest)
     enum pai_bad bad = PAI_GOOD;
     int result = pai_make_log(files, stream, &log);
     if (result != PAGENT_OK) return result;
-    if (log->newest == newest) result = pai_scan_more(files, log, UINT64_MAX, &header, &bad);
-    else result = pai_load_log(files, log, newest, &header, &bad);
+    if (log->newest == newest && log->number == newest) {
+        result = pai_scan_more(files, log, UINT64_MAX, &header, &bad);
+    } else { /* also a void one may have been written to since */
+        result = pai_load_log(files, log, newest, &header, &bad);
+    }
     if (result != PAGENT_OK) return result;
     if (!files->options.read_only) return pai_repair_log(files, log, bad, &header);
     log->durable = log->end;
@@ -10266,7 +10357,7 @@ static int pai_update(pagent_files *files, uint64_t stream, int listed_now)
             files->per_agent = pai_listed_at(&files->listed, 0)->major != 0;
         for (first = 0; result == PAGENT_OK; first = last + 1) {
             const pai_listed *newest;
-            found = pai_listed_log(files, first, &last);
+            found = pai_listed_log(files, &first, &last);
             if (found == PAGENT_END) break;
             newest = pai_listed_at(&files->listed, last);
             if (stream != 0 && files->per_agent && newest->major != stream) continue;
@@ -10695,6 +10786,7 @@ static int pai_files_flush(void *ctx, pagent_op op, pagent_io *io)
     for (i = 0; i < count; i++) {
         const pai_staged *staged = pai_staged_at(files, i);
         if (staged->superseded) pai_free_chain(&files->table, staged->before.chain, 0);
+        pai_release_followed(files, pai_log_at(files, staged->log));
     }
     files->staged.size = 0;
     files->last_batch = files->batch.size;
@@ -10793,7 +10885,8 @@ static int pai_read_chain(pagent_files *files, pai_reading *reading)
 /* ---- Older history: back from the newest segment, INDEX by INDEX, to the one that has the version; then forward,
    block by block. A cursor remembers where the last read stopped, so that reading on costs what it reads. */
 
-/* Which segment comes after `number` (0: none), and where the blocks of `number` end. */
+/* Which segment comes after `number` (0: none), and where the blocks of `number` end. Several may name it: the one that
+   is not void is the one that a later segment leads back to. */
 static int pai_find_successor(pagent_files *files, const pai_log *log, uint32_t number, uint32_t *next, uint64_t *limit)
 {
     pai_segment *segment;
@@ -10804,9 +10897,15 @@ static int pai_find_successor(pagent_files *files, const pai_log *log, uint32_t 
     while (number != log->number && at < log->number) {
         result = pai_get_segment(files, log->stream, ++at, &segment);
         if (result != PAGENT_OK || segment->before > number) break;
-        if (segment->before != number) continue;
-        *next = at; /* the last of those that name it: others before are void */
-        *limit = segment->before_cut;
+    }
+    while (result == PAGENT_OK && at > number) {
+        result = pai_get_segment(files, log->stream, at, &segment);
+        if (result == PAGENT_OK && segment->before == number) {
+            *next = at;
+            *limit = segment->before_cut;
+            break;
+        }
+        if (result == PAGENT_OK) at = segment->before;
     }
     return result;
 }
@@ -10830,6 +10929,7 @@ static int pai_find_history(pagent_files *files, const pai_reading *reading)
 {
     const pai_log *log = reading->log;
     uint32_t number = log->number, found = 0, blocks;
+    uint64_t id = 0;
     int result;
     files->cursor.stream = 0;
     while (number != 0) {
@@ -10840,6 +10940,7 @@ static int pai_find_history(pagent_files *files, const pai_reading *reading)
         wanted.version = 0;
         result = pai_get_segment(files, log->stream, number, &segment);
         if (result == PAGENT_E_NOT_FOUND) break;
+        if (result == PAGENT_OK && id != 0 && segment->id != id) break; /* trimmed, and made again by a zombie */
         if (result == PAGENT_OK) result = pai_look_at_size(files, segment);
         if (result == PAGENT_OK) result = pai_read_index(files, segment, pai_want_record, &wanted, &link, &blocks);
         if (result != PAGENT_OK) return result;
@@ -10847,6 +10948,7 @@ static int pai_find_history(pagent_files *files, const pai_reading *reading)
         if (reading->oldest || wanted.version < reading->version) found = number;
         if (found != 0 && !reading->oldest) break;
         number = segment->before;
+        id = segment->before_id;
     }
     if (found == 0) return PAGENT_E_TRIMMED;
     files->cursor.number = found;
@@ -11158,7 +11260,7 @@ static int pai_files_trim(void *ctx, const pagent_trim *request, pagent_io *io)
     }
     if (result == PAGENT_OK) result = pai_list_segments(files, 0);
     for (first = 0; result == PAGENT_OK && io->stream == 0; first = last + 1) {
-        int found = pai_listed_log(files, first, &last);
+        int found = pai_listed_log(files, &first, &last);
         if (found == PAGENT_END) break;
         if (found == PAGENT_OK) result = pai_trim_log(files, first, last, io);
         else if (!files->per_agent) result = found;
@@ -11202,7 +11304,7 @@ PAGENT_API int pagent_close_files(pagent_files *files)
     if (files->failed == 0) result = pai_seal_all(files);
     for (i = 0; i < files->logs.count && files->failed == 0; i++) {
         const pai_log *log = pai_log_at(files, i);
-        if (log->claimed) pai_release_segment(files, log, log->end);
+        if (log->claimed) pai_release_segment(files, log->stream, log->number, log->end);
     }
     freed = pai_free_files(files);
     return result != PAGENT_OK ? result : freed;
@@ -11349,6 +11451,24 @@ static int pai_verify_newest(pai_verify *verify, pai_log *log)
     return pai_gravity(result) != 0 ? PAGENT_OK : result;
 }
 
+/* Is the segment one of the log's? An empty one that no other leads back to is not: a zombie made it, or it is void.
+   Then *next is 0. */
+static int pai_verify_place(pagent_files *files, uint64_t stream, uint32_t number, uint32_t *next)
+{
+    pai_segment *segment;
+    uint64_t id = 0;
+    int found = 0, result = PAGENT_OK;
+    if (*next != 0) {
+        result = pai_get_segment(files, stream, *next, &segment);
+        if (result == PAGENT_OK) id = segment->before_id;
+    }
+    if (result == PAGENT_OK) result = pai_get_segment(files, stream, number, &segment);
+    if (result != PAGENT_OK || (*next != 0 && segment->id == id)) return result;
+    result = pai_has_block(files, segment, segment->start, &found);
+    if (result == PAGENT_OK && !found) *next = 0;
+    return result;
+}
+
 static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, uint32_t newest)
 {
     pagent_files *files = verify->files;
@@ -11366,6 +11486,11 @@ static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, 
         uint64_t limit, link = 0;
         uint32_t next;
         result = pai_find_successor(files, &ends, number, &next, &limit);
+        if (result == PAGENT_OK && number != ends.number) result = pai_verify_place(files, stream, number, &next);
+        if (result == PAGENT_OK && next == 0 && number != ends.number) {
+            number++;
+            continue;
+        }
         if (result == PAGENT_OK && next != 0) result = pai_get_segment(files, stream, next, &segment);
         if (result == PAGENT_OK && next != 0) link = segment->before_link;
         if (next == 0 || result != PAGENT_OK) limit = UINT64_MAX;
@@ -11404,7 +11529,7 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
     }
     for (first = 0; result == PAGENT_OK; first = last + 1) {
         const pai_listed *listed;
-        if (pai_listed_log(files, first, &last) == PAGENT_END) break; /* a gap has been reported */
+        if (pai_listed_log(files, &first, &last) == PAGENT_END) break; /* a gap has been reported */
         listed = pai_listed_at(&files->listed, 0);
         result =
             pai_verify_log(&verify, listed[first].major, (uint32_t)listed[first].minor, (uint32_t)listed[last].minor);
