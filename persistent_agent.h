@@ -2573,6 +2573,7 @@ static int pai_add_delta(const pai_heap *heap, pai_buffer *out, const pai_crc *c
     size_t common = before->size < after->size ? before->size : after->size, at = 0, bytes = 0;
     uint32_t count = 0, i, check = 0;
     uint8_t *to;
+    PAGENT_ASSERT(splices_max >= 1 && splices_max <= 16);
     while (at < common) {
         size_t line = common - at < PAI_LINE ? common - at : (size_t)PAI_LINE, first, end;
         if (pai_equal(before->data + at, after->data + at, line)) {
@@ -2592,7 +2593,7 @@ static int pai_add_delta(const pai_heap *heap, pai_buffer *out, const pai_crc *c
         count++;
     }
     if (before->size != after->size) { /* the tail that one of them has more */
-        if (count == splices_max) {
+        if (count != 0 && count == splices_max) {
             size_t start = splice[count - 1].offset;
             splice[count - 1].gone = before->size - start;
             splice[count - 1].come = after->size - start;
@@ -3864,7 +3865,7 @@ static void pai_trace(pagent_engine *e, const pai_agent *agent, uint32_t kind, i
 
 static int pai_begin_operation(pagent_engine *e, uint32_t kind, void *owner, pagent_op *op)
 {
-    uint32_t i, slot;
+    uint32_t i, slot = 0;
     for (i = 0; i < e->operation_count; i++) {
         slot = (e->operation_free + i) % e->operation_count;
         if (e->operations[slot].kind == 0) break;
@@ -5811,7 +5812,7 @@ static int pai_handle(pagent_engine *e, pai_agent *agent, const pai_incoming *in
         pai_show_event(&step, in);
         result = pai_stage_step(&step, in);
     }
-    if (result == PAGENT_DEFERRED) {
+    if (result == PAGENT_DEFERRED && in->mail != NULL) {
         in->mail->tried = 1;
         if (commit->count == 0) {
             pai_give_commit(e, commit);
@@ -5877,8 +5878,12 @@ static void pai_close_reader(pai_reader *reader)
 {
     if (reader == NULL) return;
     if (reader->waiting) {
-        pai_find_operation(reader->engine, reader->request.op)->kind = PAI_OP_ORPHAN;
-        return;
+        pai_operation *operation = pai_find_operation(reader->engine, reader->request.op);
+        PAGENT_ASSERT(operation != NULL);
+        if (operation != NULL) {
+            operation->kind = PAI_OP_ORPHAN;
+            return;
+        }
     }
     pai_free_reader(reader);
 }

@@ -457,7 +457,10 @@ TEST(buffers_grow)
         host.memory.fail_at = fail;
         for (i = 0; i < 1000; i++) {
             size_t before = buffer.size;
-            int result = pai_append_bytes(&heap, &buffer, &i, sizeof i);
+            uint8_t bytes[4];
+            int result;
+            pai_put32(bytes, i);
+            result = pai_append_bytes(&heap, &buffer, bytes, sizeof bytes);
             if (result != PAGENT_OK) {
                 CHECK_EQ(result, PAGENT_E_MEMORY);
                 CHECK_EQ(buffer.size, before);
