@@ -582,6 +582,39 @@ TEST(bad_requests)
 }
 
 /* After trimming, old history is gone by name, and agents go on. */
+/* An agent keeps to the tables that made it: without them it waits, and with them it goes on beside newer ones. */
+TEST(changed_tables)
+{
+    static pagent_machine newer;
+    static const pagent_machine *const only_new[] = {&newer}, *const both[] = {&worker, &newer};
+    uint32_t kind;
+    newer = worker;
+    newer.version = worker.version + 1;
+    EACH_KIND(kind)
+    {
+        pagent_request what = new_request(PAGENT_RETRY, "a");
+        pagent_info info;
+        programs("W1", "W1");
+        CHECK_EQ(create("a", "W1"), PAGENT_OK);
+        w.machines = only_new;
+        w.machine_count = 1;
+        again();
+        CHECK_EQ(note("a", 1, NULL, PAGENT_ANY), PAGENT_E_MACHINE_CHANGED);
+        CHECK_EQ(request(&what), PAGENT_E_MACHINE_CHANGED);
+        w.machines = both;
+        w.machine_count = 2;
+        again();
+        CHECK_EQ(note("a", 1, NULL, PAGENT_ANY), PAGENT_OK);
+        CHECK_EQ(create("b", "W1"), PAGENT_OK);
+        (void)memo_at("a", 0, &info);
+        CHECK_EQ(info.machine_version, worker.version);
+        (void)memo_at("b", 0, &info);
+        CHECK_EQ(info.machine_version, newer.version);
+        end();
+        w.machines = NULL;
+    }
+}
+
 TEST(trimming)
 {
     uint32_t kind;
@@ -699,5 +732,5 @@ TEST(requests_as_bytes)
 }
 
 TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), ROW(rollback), ROW(rollback_of_a_call),
-          ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests), ROW(trimming),
-          ROW(requests_as_bytes))
+          ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests),
+          ROW(changed_tables), ROW(trimming), ROW(requests_as_bytes))
