@@ -139,7 +139,7 @@
              PAGENT_NO_POSIX                  the file store, but not its POSIX directory, clock and random
              PAGENT_PORTABLE_CRC              never use the processor's CRC instruction
              PAGENT_ASSERT(condition)         told of callers' mistakes and ours; the checks stay in either case
-   Limits are run-time: pagent_limits. No macro changes a struct.
+   Limits are run-time: pagent_limits. No macro changes a struct. 32-bit systems: compile with -D_FILE_OFFSET_BITS=64.
 
    [FORMAT]  Little-endian. A block is a 64-byte header and a payload padded with zeros to 64 bytes; one commit.
       0  4 magic E5 A9 D1 B7     16  8 stream (agent)    48  4 payload bytes     57  1 flags: 1 snapshot, 2 whitened
