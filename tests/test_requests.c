@@ -615,6 +615,25 @@ TEST(changed_tables)
     }
 }
 
+/* Of several machines the text names the one that is wrong. */
+TEST(wrong_machine_is_named)
+{
+    static pagent_machine wrong;
+    static const pagent_machine *const machines[] = {&worker, &wrong};
+    wrong = worker;
+    wrong.name = "clerk";
+    wrong.timers = "nap never";
+    if (!begin(0)) return;
+    CHECK_EQ(world_close(), PAGENT_OK);
+    w.machines = machines;
+    w.machine_count = 2;
+    CHECK_EQ(world_open(), PAGENT_E_MACHINE);
+    CHECK_TEXT(w.text, "machine clerk: timers[1] \"never\": add a row for never.timer");
+    w.machines = NULL;
+    CHECK_EQ(world_open(), PAGENT_OK);
+    end();
+}
+
 TEST(trimming)
 {
     uint32_t kind;
@@ -733,4 +752,4 @@ TEST(requests_as_bytes)
 
 TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), ROW(rollback), ROW(rollback_of_a_call),
           ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests),
-          ROW(changed_tables), ROW(trimming), ROW(requests_as_bytes))
+          ROW(changed_tables), ROW(wrong_machine_is_named), ROW(trimming), ROW(requests_as_bytes))
