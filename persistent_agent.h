@@ -141,7 +141,7 @@
              PAGENT_NO_POSIX                  the file store, but not its POSIX directory, clock and random
              PAGENT_PORTABLE_CRC              never use the processor's CRC instruction
              PAGENT_ASSERT(condition)         told of callers' mistakes and ours; the checks stay in either case
-   Limits are run-time: pagent_limits. No macro changes a struct.
+   Limits are run-time: pagent_limits. No macro changes a struct. 32-bit systems: compile with -D_FILE_OFFSET_BITS=64.
 
    [FORMAT]  Little-endian. A block is a 64-byte header and a payload padded with zeros to 64 bytes; one commit.
       0  4 magic E5 A9 D1 B7     16  8 stream (agent)    48  4 payload bytes     57  1 flags: 1 snapshot, 2 whitened
@@ -203,7 +203,7 @@ extern "C" {
     X(E_MEMORY, -1002, "the allocator returned nothing")                                                               \
     X(E_LIMIT, -1003, "a limit of pagent_limits would be exceeded")                                                    \
     X(E_MACHINE, -1004, "the machine's tables are not valid")                                                          \
-    X(E_MACHINE_CHANGED, -1005, "the agent was written by a machine with other tables")                                \
+    X(E_MACHINE_CHANGED, -1005, "the agent was made by other tables: register these too, before the new ones")         \
     X(E_NOT_FOUND, -1006, "no such agent, version, effect or machine")                                                 \
     X(E_EXISTS, -1007, "an agent of this name exists")                                                                 \
     X(E_CONFLICT, -1008, "the agent has changed since the expected version")                                           \
@@ -279,14 +279,18 @@ typedef struct pagent_call_id {
    are one string, separated by spaces.
 
    Events, as a transition names them:
-     "start"                                      once, when the agent is created
+     "start"                                      once, after the first state's enter handlers; needs no row
      NAME                                         a signal declared in machine.signals: posted, or sent by another agent
      CALL.result  CALL.failure  CALL.in_doubt     how a call ended (in_doubt: crash policy ONCE only)
      APPROVAL.approved .rejected .edited .expired how an approval ended (.edited falls back to .approved)
      TIMER.timer                                  a timer declared in machine.timers has come due
      "cancel"                                     somebody cancels; without a row for it the agent ends as CANCELLED
      "restored"                                   after rollback or fork; without a row the enter handlers run again
-     "always"                                     not an event: taken at once after entering, if the guard lets it */
+     "always"                                     not an event: taken at once after entering, if the guard lets it
+
+   A machine does not load when it could get stuck: every outcome of what a state waits for needs a row there or in a
+   parent; every state must be reachable and, unless FINAL, have a row that leads out (an agent that serves for ever
+   ends by "cancel"); every call is waited for somewhere, every timer has a row; no row hides a later one. */
 
 /* Guard, action, enter or exit. `ctx` is the machine's, `tag` the row's. A guard returns > 0 for yes and 0 for no. The
    others return 0, or an error below 0: then the step's changes are dropped, the event is consumed, and the agent goes
@@ -351,7 +355,7 @@ typedef struct pagent_machine {
     const char *name;
     void *ctx;             /* first argument of every handler */
     uint32_t context_size; /* bytes of a new agent's context, all zero */
-    const char *signals;   /* lists of names; NULL: none */
+    const char *signals;   /* that it takes, and those that it sends to others; lists of names; NULL: none */
     const char *timers;
     const char *approvals;
     const pagent_call_spec *calls;
@@ -414,8 +418,8 @@ PAGENT_API const char *pagent_agent_name(const pagent_step *step);
 PAGENT_API uint64_t pagent_version(const pagent_step *step); /* of the block that this step will become */
 PAGENT_API uint64_t pagent_now_ms(const pagent_step *step); /* the clock, read once per step, milliseconds since 1970 */
 
-/* The agent's own bytes, aligned to 8, to read and change in place. The pointer is valid until the handler returns or
-   resizes; a resize keeps the front and zeroes what it adds. E_LIMIT over limits.context_size_max. */
+/* The agent's own bytes, aligned to 8, to read and change in place; `size` may be NULL. The pointer is valid until the
+   handler returns or resizes. A resize keeps the front and zeroes what it adds; E_LIMIT over context_size_max. */
 PAGENT_API void *pagent_context(pagent_step *step, uint32_t *size);
 PAGENT_API int pagent_resize_context(pagent_step *step, uint32_t size);
 
@@ -442,7 +446,8 @@ PAGENT_API int pagent_set_timer(pagent_step *step, const char *timer, uint64_t d
 PAGENT_API int pagent_clear_timer(pagent_step *step, const char *timer);
 
 /* Posts a signal to another agent of the same store, at least once until that agent's block holds it, deduplicated
-   there. */
+   there. Both machines declare it. An agent that does not exist, has ended or refuses it drops it, and the sender is
+   not told: to be sure, let it answer with a signal, and set a timer. */
 PAGENT_API int pagent_send_signal(pagent_step *step, const char *agent, const char *signal, const void *data,
                                   uint32_t size);
 
@@ -687,7 +692,9 @@ typedef struct pagent_config {
     pagent_host host;
     pagent_store store;
     pagent_limits limits;
-    const pagent_machine *const *machines; /* they outlive the engine */
+    const pagent_machine *const *machines; /* they outlive the engine. Of several with one name an agent keeps to the
+                                              tables that made it (E_MACHINE_CHANGED: they are missing), and new agents
+                                              get the last */
     uint32_t machine_count;
     uint32_t read_only; /* not 0: list and view only */
 } pagent_config;
@@ -2576,6 +2583,7 @@ static int pai_add_delta(const pai_heap *heap, pai_buffer *out, const pai_crc *c
     size_t common = before->size < after->size ? before->size : after->size, at = 0, bytes = 0;
     uint32_t count = 0, i, check = 0;
     uint8_t *to;
+    PAGENT_ASSERT(splices_max >= 1 && splices_max <= 16);
     while (at < common) {
         size_t line = common - at < PAI_LINE ? common - at : (size_t)PAI_LINE, first, end;
         if (pai_equal(before->data + at, after->data + at, line)) {
@@ -2595,7 +2603,7 @@ static int pai_add_delta(const pai_heap *heap, pai_buffer *out, const pai_crc *c
         count++;
     }
     if (before->size != after->size) { /* the tail that one of them has more */
-        if (count == splices_max) {
+        if (count != 0 && count == splices_max) {
             size_t start = splice[count - 1].offset;
             splice[count - 1].gone = before->size - start;
             splice[count - 1].come = after->size - start;
@@ -3169,20 +3177,25 @@ static int pai_check_reachable(const pai_check *check)
     return PAGENT_OK;
 }
 
-/* A declared signal or timer that no row anywhere handles. */
-static int pai_check_handled(const pai_check *check, const char *list, const char *table, uint32_t kind)
+/* A declared timer that no row anywhere handles. A signal may be declared to be sent only. */
+static int pai_check_timers(const pai_check *check)
 {
     const pagent_machine *m = check->m;
-    const char *rest = list;
+    const char *rest = m->timers, *name;
     size_t size;
     uint32_t index = 0, i;
-    while (pai_next_name(&rest, &size) != NULL) {
+    while ((name = pai_next_name(&rest, &size)) != NULL) {
         for (i = 0; i < m->transition_count; i++) {
             pai_event_name event;
-            if (pai_parse_event(m, m->transitions[i].event, &event) && event.kind == kind && event.name == index) break;
+            if (pai_parse_event(m, m->transitions[i].event, &event) && event.kind == PAGENT_EVENT_TIMER &&
+                event.name == index)
+                break;
         }
         if (i == m->transition_count) {
-            return pai_fault(check, table, index, NULL, " is handled nowhere", "", ": add a transition for it");
+            char shown[64];
+            pai_copy(shown, name, size); /* a name is checked by now: at most 63 bytes */
+            shown[size] = 0;
+            return pai_fault(check, "timers", index, shown, ": add a row for ", shown, ".timer");
         }
         index++;
     }
@@ -3217,10 +3230,7 @@ PAGENT_API int pagent_check_machine(const pagent_machine *machine, char text[PAG
     if ((result = pai_check_states(&check)) != PAGENT_OK) return result;
     if ((result = pai_check_transitions(&check)) != PAGENT_OK) return result;
     if ((result = pai_check_waits(&check)) != PAGENT_OK) return result;
-    if ((result = pai_check_handled(&check, machine->signals, "signals", PAGENT_EVENT_SIGNAL)) != PAGENT_OK) {
-        return result;
-    }
-    if ((result = pai_check_handled(&check, machine->timers, "timers", PAGENT_EVENT_TIMER)) != PAGENT_OK) return result;
+    if ((result = pai_check_timers(&check)) != PAGENT_OK) return result;
     return pai_check_reachable(&check);
 }
 
@@ -3863,7 +3873,7 @@ static void pai_trace(pagent_engine *e, const pai_agent *agent, uint32_t kind, i
 
 static int pai_begin_operation(pagent_engine *e, uint32_t kind, void *owner, pagent_op *op)
 {
-    uint32_t i, slot;
+    uint32_t i, slot = 0;
     for (i = 0; i < e->operation_count; i++) {
         slot = (e->operation_free + i) % e->operation_count;
         if (e->operations[slot].kind == 0) break;
@@ -5060,6 +5070,7 @@ struct pagent_step {
     uint32_t effects; /* issued in this step and before: against the limit */
     uint16_t leaf;
     int32_t error;
+    int32_t text_code; /* what error_text is about */
     char error_text[PAGENT_TEXT_SIZE];
 };
 
@@ -5160,6 +5171,18 @@ static uint64_t pai_attempt_due(const pagent_call_spec *spec, uint64_t now, uint
     return due < deadline_ms ? due : deadline_ms;
 }
 
+/* A handler named what its machine does not declare: the text names it, and where to declare it. */
+static int pai_undeclared(pagent_step *step, const char *list, const char *name)
+{
+    pai_text text = pai_text_begin(step->error_text, PAGENT_TEXT_SIZE);
+    pai_text_add(&text, "\"");
+    pai_text_add(&text, name);
+    pai_text_add(&text, "\" is not declared: name it in the machine's ");
+    pai_text_add(&text, list);
+    step->text_code = PAGENT_E_UNDECLARED;
+    return PAGENT_E_UNDECLARED;
+}
+
 PAGENT_API int pagent_begin_call(pagent_step *step, const char *call, const void *request, uint32_t size,
                                  pagent_effect_id *id)
 {
@@ -5167,7 +5190,7 @@ PAGENT_API int pagent_begin_call(pagent_step *step, const char *call, const void
     uint32_t name = pai_call_find(m, call, pai_length(call));
     const pagent_call_spec *spec;
     pai_effect effect;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "calls", call);
     spec = &m->calls[name];
     pai_clear(&effect, sizeof effect);
     effect.kind = PAGENT_EFFECT_CALL;
@@ -5190,7 +5213,7 @@ PAGENT_API int pagent_ask_approval(pagent_step *step, const char *approval, cons
 {
     uint32_t name = pai_list_find(step->agent->machine->source->approvals, approval, pai_length(approval));
     pai_effect effect;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "approvals", approval);
     pai_clear(&effect, sizeof effect);
     effect.kind = PAGENT_EFFECT_APPROVAL;
     effect.phase = PAGENT_PHASE_OPEN;
@@ -5205,7 +5228,7 @@ PAGENT_API int pagent_set_timer(pagent_step *step, const char *timer, uint64_t d
 {
     uint32_t name = pai_list_find(step->agent->machine->source->timers, timer, pai_length(timer));
     pai_effect effect;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "timers", timer);
     pai_clear(&effect, sizeof effect);
     effect.kind = PAGENT_EFFECT_TIMER;
     effect.phase = PAGENT_PHASE_OPEN;
@@ -5222,7 +5245,7 @@ PAGENT_API int pagent_send_signal(pagent_step *step, const char *agent, const ch
     pai_buffer joined;
     pai_effect effect;
     int result;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "signals", signal);
     if (target_size < 2 || target_size > PAGENT_NAME_MAX + 1u) return PAGENT_E_ARGUMENT;
     if (size > step->engine->limits.payload_size_max) return PAGENT_E_LIMIT;
     pai_clear(&joined, sizeof joined);
@@ -5294,7 +5317,7 @@ PAGENT_API int pagent_clear_timer(pagent_step *step, const char *timer)
 {
     uint32_t name = pai_list_find(step->agent->machine->source->timers, timer, pai_length(timer));
     pai_effect effect;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "timers", timer);
     if (!pai_outstanding(step, NULL, name, &effect)) return PAGENT_OK;
     return pai_stage_cancel(step, &effect);
 }
@@ -5311,7 +5334,8 @@ PAGENT_API int pagent_fail(pagent_step *step, int code, const char *text)
 {
     pai_text t = pai_text_begin(step->error_text, PAGENT_TEXT_SIZE);
     pai_text_add(&t, text);
-    return code < 0 ? code : PAGENT_E_REFUSED;
+    step->text_code = code < 0 ? code : PAGENT_E_REFUSED;
+    return step->text_code;
 }
 
 PAGENT_API uint64_t pagent_digest(const void *data, uint32_t size)
@@ -5487,6 +5511,7 @@ static int pai_check_staged(pagent_step *step)
         pai_text_add(&text, pai_name(&machine->names, effect.kind == PAGENT_EFFECT_CALL ? PAI_CALLS : PAI_APPROVALS,
                                      effect.name));
         pai_text_add(&text, "\": name it in its waits");
+        step->text_code = PAGENT_E_UNDECLARED;
         return PAGENT_E_UNDECLARED;
     }
     return PAGENT_OK;
@@ -5778,7 +5803,7 @@ static int pai_stage_step(pagent_step *step, const pai_incoming *in)
     }
     if (result == PAGENT_OK && (outcome == PAI_PARKED || outcome == PAI_ERROR)) {
         result = pai_add_error(&e->heap, &commit->buffer, step->error,
-                               step->error_text[0] != 0 ? step->error_text : pagent_message(step->error));
+                               step->text_code == step->error ? step->error_text : pagent_message(step->error));
     }
     if (result == PAGENT_OK && !state->version) {
         result = pai_add_bytes_section(&e->heap, &commit->buffer, PAI_TAG_CONTEXT, state->context.data,
@@ -5823,7 +5848,7 @@ static int pai_handle(pagent_engine *e, pai_agent *agent, const pai_incoming *in
         pai_show_event(&step, in);
         result = pai_stage_step(&step, in);
     }
-    if (result == PAGENT_DEFERRED) {
+    if (result == PAGENT_DEFERRED && in->mail != NULL) {
         in->mail->tried = 1;
         if (commit->count == 0) {
             pai_give_commit(e, commit);
@@ -5889,8 +5914,12 @@ static void pai_close_reader(pai_reader *reader)
 {
     if (reader == NULL) return;
     if (reader->waiting) {
-        pai_find_operation(reader->engine, reader->request.op)->kind = PAI_OP_ORPHAN;
-        return;
+        pai_operation *operation = pai_find_operation(reader->engine, reader->request.op);
+        PAGENT_ASSERT(operation != NULL);
+        if (operation != NULL) {
+            operation->kind = PAI_OP_ORPHAN;
+            return;
+        }
     }
     pai_free_reader(reader);
 }
@@ -6226,6 +6255,9 @@ static void pai_adopt(pagent_engine *e, pai_agent *agent)
     e->calls_running += pai_count_running(state);
     pai_set_wake(e, agent, pai_wake_time(e, agent));
     pai_trace(e, agent, PAGENT_TRACE_LOAD, 0, NULL);
+    if (agent->machine == NULL && e->machine_count != 0 && !pai_ends(state->status)) {
+        pai_trace(e, agent, PAGENT_TRACE_ERROR, PAGENT_E_MACHINE_CHANGED, NULL);
+    }
 }
 
 /* 1: there is a state, or certainty that there is none. 0: not yet, or broken. */
@@ -6964,7 +6996,7 @@ static int pai_check_task(pagent_engine *e, pai_agent *agent, pai_task *task)
     const pai_state *state = &agent->state;
     uint64_t seen = task->id != 0 && agent->exists ? pai_seen_version(state, task->id) : 0;
     uint32_t verb = task->verb;
-    int needs_machine = verb == PAGENT_POST || verb == PAGENT_DECIDE || verb == PAGENT_CANCEL ||
+    int needs_machine = verb == PAGENT_POST || verb == PAGENT_DECIDE || verb == PAGENT_CANCEL || verb == PAGENT_RETRY ||
                         verb == PAI_VERB_ANSWER || verb == PAI_VERB_SIGNAL;
     if (verb == PAGENT_CREATE || verb == PAGENT_FORK || verb == PAI_VERB_SNAPSHOT) return PAGENT_OK;
     if (!agent->exists) return PAGENT_E_NOT_FOUND;
@@ -7124,6 +7156,20 @@ static int pai_check_config(const pagent_config *config, char *text)
     return fault != NULL ? PAGENT_E_ARGUMENT : PAGENT_OK;
 }
 
+/* Of several machines: which one the text is about. */
+static void pai_say_machine(const pagent_machine *machine, char *text)
+{
+    char said[PAGENT_TEXT_SIZE];
+    pai_text whole;
+    if (text == NULL || machine == NULL || machine->size != sizeof *machine) return;
+    pai_copy(said, text, sizeof said);
+    whole = pai_text_begin(text, PAGENT_TEXT_SIZE);
+    pai_text_add(&whole, "machine ");
+    pai_text_add(&whole, machine->name);
+    pai_text_add(&whole, ": ");
+    pai_text_add(&whole, said);
+}
+
 static int pai_register_machines(pagent_engine *e, const pagent_config *config, char *text)
 {
     uint32_t i;
@@ -7133,6 +7179,7 @@ static int pai_register_machines(pagent_engine *e, const pagent_config *config, 
     e->machine_count = config->machine_count;
     for (i = 0; i < config->machine_count; i++) {
         int result = pagent_check_machine(config->machines[i], text);
+        if (result == PAGENT_E_MACHINE && config->machine_count > 1) pai_say_machine(config->machines[i], text);
         if (result == PAGENT_OK) result = pai_compile(&e->heap, &e->machines[i], config->machines[i]);
         if (result != PAGENT_OK) return result;
     }

@@ -582,6 +582,58 @@ TEST(bad_requests)
 }
 
 /* After trimming, old history is gone by name, and agents go on. */
+/* An agent keeps to the tables that made it: without them it waits, and with them it goes on beside newer ones. */
+TEST(changed_tables)
+{
+    static pagent_machine newer;
+    static const pagent_machine *const only_new[] = {&newer}, *const both[] = {&worker, &newer};
+    uint32_t kind;
+    newer = worker;
+    newer.version = worker.version + 1;
+    EACH_KIND(kind)
+    {
+        pagent_request what = new_request(PAGENT_RETRY, "a");
+        pagent_info info;
+        programs("W1", "W1");
+        CHECK_EQ(create("a", "W1"), PAGENT_OK);
+        w.machines = only_new;
+        w.machine_count = 1;
+        again();
+        CHECK_EQ(note("a", 1, NULL, PAGENT_ANY), PAGENT_E_MACHINE_CHANGED);
+        CHECK_EQ(request(&what), PAGENT_E_MACHINE_CHANGED);
+        w.machines = both;
+        w.machine_count = 2;
+        again();
+        CHECK_EQ(note("a", 1, NULL, PAGENT_ANY), PAGENT_OK);
+        CHECK_EQ(create("b", "W1"), PAGENT_OK);
+        (void)memo_at("a", 0, &info);
+        CHECK_EQ(info.machine_version, worker.version);
+        (void)memo_at("b", 0, &info);
+        CHECK_EQ(info.machine_version, newer.version);
+        end();
+        w.machines = NULL;
+    }
+}
+
+/* Of several machines the text names the one that is wrong. */
+TEST(wrong_machine_is_named)
+{
+    static pagent_machine wrong;
+    static const pagent_machine *const machines[] = {&worker, &wrong};
+    wrong = worker;
+    wrong.name = "clerk";
+    wrong.timers = "nap never";
+    if (!begin(0)) return;
+    CHECK_EQ(world_close(), PAGENT_OK);
+    w.machines = machines;
+    w.machine_count = 2;
+    CHECK_EQ(world_open(), PAGENT_E_MACHINE);
+    CHECK_TEXT(w.text, "machine clerk: timers[1] \"never\": add a row for never.timer");
+    w.machines = NULL;
+    CHECK_EQ(world_open(), PAGENT_OK);
+    end();
+}
+
 TEST(trimming)
 {
     uint32_t kind;
@@ -730,5 +782,5 @@ TEST(requests_as_bytes)
 }
 
 TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), ROW(rollback), ROW(rollback_of_a_call),
-          ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests), ROW(trimming),
-          ROW(crowd), ROW(requests_as_bytes))
+          ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests),
+          ROW(changed_tables), ROW(wrong_machine_is_named), ROW(trimming), ROW(crowd), ROW(requests_as_bytes))
