@@ -141,7 +141,7 @@
              PAGENT_NO_POSIX                  the file store, but not its POSIX directory, clock and random
              PAGENT_PORTABLE_CRC              never use the processor's CRC instruction
              PAGENT_ASSERT(condition)         told of callers' mistakes and ours; the checks stay in either case
-   Limits are run-time: pagent_limits. No macro changes a struct.
+   Limits are run-time: pagent_limits. No macro changes a struct. 32-bit systems: compile with -D_FILE_OFFSET_BITS=64.
 
    [FORMAT]  Little-endian. A block is a 64-byte header and a payload padded with zeros to 64 bytes; one commit.
       0  4 magic E5 A9 D1 B7     16  8 stream (agent)    48  4 payload bytes     57  1 flags: 1 snapshot, 2 whitened
@@ -203,7 +203,7 @@ extern "C" {
     X(E_MEMORY, -1002, "the allocator returned nothing")                                                               \
     X(E_LIMIT, -1003, "a limit of pagent_limits would be exceeded")                                                    \
     X(E_MACHINE, -1004, "the machine's tables are not valid")                                                          \
-    X(E_MACHINE_CHANGED, -1005, "the agent was written by a machine with other tables")                                \
+    X(E_MACHINE_CHANGED, -1005, "the agent was made by other tables: register these too, before the new ones")         \
     X(E_NOT_FOUND, -1006, "no such agent, version, effect or machine")                                                 \
     X(E_EXISTS, -1007, "an agent of this name exists")                                                                 \
     X(E_CONFLICT, -1008, "the agent has changed since the expected version")                                           \
@@ -279,14 +279,18 @@ typedef struct pagent_call_id {
    are one string, separated by spaces.
 
    Events, as a transition names them:
-     "start"                                      once, when the agent is created
+     "start"                                      once, after the first state's enter handlers; needs no row
      NAME                                         a signal declared in machine.signals: posted, or sent by another agent
      CALL.result  CALL.failure  CALL.in_doubt     how a call ended (in_doubt: crash policy ONCE only)
      APPROVAL.approved .rejected .edited .expired how an approval ended (.edited falls back to .approved)
      TIMER.timer                                  a timer declared in machine.timers has come due
      "cancel"                                     somebody cancels; without a row for it the agent ends as CANCELLED
      "restored"                                   after rollback or fork; without a row the enter handlers run again
-     "always"                                     not an event: taken at once after entering, if the guard lets it */
+     "always"                                     not an event: taken at once after entering, if the guard lets it
+
+   A machine does not load when it could get stuck: every outcome of what a state waits for needs a row there or in a
+   parent; every state must be reachable and, unless FINAL, have a row that leads out (an agent that serves for ever
+   ends by "cancel"); every call is waited for somewhere, every timer has a row; no row hides a later one. */
 
 /* Guard, action, enter or exit. `ctx` is the machine's, `tag` the row's. A guard returns > 0 for yes and 0 for no. The
    others return 0, or an error below 0: then the step's changes are dropped, the event is consumed, and the agent goes
@@ -351,7 +355,7 @@ typedef struct pagent_machine {
     const char *name;
     void *ctx;             /* first argument of every handler */
     uint32_t context_size; /* bytes of a new agent's context, all zero */
-    const char *signals;   /* lists of names; NULL: none */
+    const char *signals;   /* that it takes, and those that it sends to others; lists of names; NULL: none */
     const char *timers;
     const char *approvals;
     const pagent_call_spec *calls;
@@ -414,8 +418,8 @@ PAGENT_API const char *pagent_agent_name(const pagent_step *step);
 PAGENT_API uint64_t pagent_version(const pagent_step *step); /* of the block that this step will become */
 PAGENT_API uint64_t pagent_now_ms(const pagent_step *step); /* the clock, read once per step, milliseconds since 1970 */
 
-/* The agent's own bytes, aligned to 8, to read and change in place. The pointer is valid until the handler returns or
-   resizes; a resize keeps the front and zeroes what it adds. E_LIMIT over limits.context_size_max. */
+/* The agent's own bytes, aligned to 8, to read and change in place; `size` may be NULL. The pointer is valid until the
+   handler returns or resizes. A resize keeps the front and zeroes what it adds; E_LIMIT over context_size_max. */
 PAGENT_API void *pagent_context(pagent_step *step, uint32_t *size);
 PAGENT_API int pagent_resize_context(pagent_step *step, uint32_t size);
 
@@ -442,7 +446,8 @@ PAGENT_API int pagent_set_timer(pagent_step *step, const char *timer, uint64_t d
 PAGENT_API int pagent_clear_timer(pagent_step *step, const char *timer);
 
 /* Posts a signal to another agent of the same store, at least once until that agent's block holds it, deduplicated
-   there. */
+   there. Both machines declare it. An agent that does not exist, has ended or refuses it drops it, and the sender is
+   not told: to be sure, let it answer with a signal, and set a timer. */
 PAGENT_API int pagent_send_signal(pagent_step *step, const char *agent, const char *signal, const void *data,
                                   uint32_t size);
 
@@ -687,7 +692,9 @@ typedef struct pagent_config {
     pagent_host host;
     pagent_store store;
     pagent_limits limits;
-    const pagent_machine *const *machines; /* they outlive the engine */
+    const pagent_machine *const *machines; /* they outlive the engine. Of several with one name an agent keeps to the
+                                              tables that made it (E_MACHINE_CHANGED: they are missing), and new agents
+                                              get the last */
     uint32_t machine_count;
     uint32_t read_only; /* not 0: list and view only */
 } pagent_config;
@@ -1004,7 +1011,7 @@ typedef struct pagent_file_options {
     uint32_t truncate_suspect; /* a SUSPECT tail is cut off like a torn one: the caller has decided */
     uint32_t segment_size;     /* a new segment after so many bytes; 0: as fast opening wants it: 2,200 blocks,
                                   or 4 MiB shared, 1 MiB for an agent */
-    uint32_t preallocate_max;  /* 0: 512 KiB; for large batches 16 MiB shared, 1 MiB for an agent */
+    uint32_t preallocate_max;  /* 0: 544 KiB; for large batches 4 MiB shared, 1 MiB for an agent */
     /* Told of everything that is not clean, before anything is changed. Optional. */
     void (*on_discard)(void *ctx, const pagent_damage_report *report);
     void *ctx;
@@ -1492,10 +1499,9 @@ static uint64_t pai_link(const pai_crc *crc, const uint8_t *block)
 
 static int pai_is_zero_line(const uint8_t *line)
 {
-    uint64_t any = 0;
-    uint32_t i;
-    for (i = 0; i < PAI_LINE; i += 8) any |= pai_get64(line + i);
-    return any == 0;
+    uint32_t i = 0;
+    while (i < PAI_LINE && pai_get64(line + i) == 0) i += 8; /* most often the first word tells */
+    return i == PAI_LINE;
 }
 
 static int pai_has_zero_line(const uint8_t *bytes, size_t size)
@@ -2577,6 +2583,7 @@ static int pai_add_delta(const pai_heap *heap, pai_buffer *out, const pai_crc *c
     size_t common = before->size < after->size ? before->size : after->size, at = 0, bytes = 0;
     uint32_t count = 0, i, check = 0;
     uint8_t *to;
+    PAGENT_ASSERT(splices_max >= 1 && splices_max <= 16);
     while (at < common) {
         size_t line = common - at < PAI_LINE ? common - at : (size_t)PAI_LINE, first, end;
         if (pai_equal(before->data + at, after->data + at, line)) {
@@ -2596,7 +2603,7 @@ static int pai_add_delta(const pai_heap *heap, pai_buffer *out, const pai_crc *c
         count++;
     }
     if (before->size != after->size) { /* the tail that one of them has more */
-        if (count == splices_max) {
+        if (count != 0 && count == splices_max) {
             size_t start = splice[count - 1].offset;
             splice[count - 1].gone = before->size - start;
             splice[count - 1].come = after->size - start;
@@ -3170,20 +3177,25 @@ static int pai_check_reachable(const pai_check *check)
     return PAGENT_OK;
 }
 
-/* A declared signal or timer that no row anywhere handles. */
-static int pai_check_handled(const pai_check *check, const char *list, const char *table, uint32_t kind)
+/* A declared timer that no row anywhere handles. A signal may be declared to be sent only. */
+static int pai_check_timers(const pai_check *check)
 {
     const pagent_machine *m = check->m;
-    const char *rest = list;
+    const char *rest = m->timers, *name;
     size_t size;
     uint32_t index = 0, i;
-    while (pai_next_name(&rest, &size) != NULL) {
+    while ((name = pai_next_name(&rest, &size)) != NULL) {
         for (i = 0; i < m->transition_count; i++) {
             pai_event_name event;
-            if (pai_parse_event(m, m->transitions[i].event, &event) && event.kind == kind && event.name == index) break;
+            if (pai_parse_event(m, m->transitions[i].event, &event) && event.kind == PAGENT_EVENT_TIMER &&
+                event.name == index)
+                break;
         }
         if (i == m->transition_count) {
-            return pai_fault(check, table, index, NULL, " is handled nowhere", "", ": add a transition for it");
+            char shown[64];
+            pai_copy(shown, name, size); /* a name is checked by now: at most 63 bytes */
+            shown[size] = 0;
+            return pai_fault(check, "timers", index, shown, ": add a row for ", shown, ".timer");
         }
         index++;
     }
@@ -3218,10 +3230,7 @@ PAGENT_API int pagent_check_machine(const pagent_machine *machine, char text[PAG
     if ((result = pai_check_states(&check)) != PAGENT_OK) return result;
     if ((result = pai_check_transitions(&check)) != PAGENT_OK) return result;
     if ((result = pai_check_waits(&check)) != PAGENT_OK) return result;
-    if ((result = pai_check_handled(&check, machine->signals, "signals", PAGENT_EVENT_SIGNAL)) != PAGENT_OK) {
-        return result;
-    }
-    if ((result = pai_check_handled(&check, machine->timers, "timers", PAGENT_EVENT_TIMER)) != PAGENT_OK) return result;
+    if ((result = pai_check_timers(&check)) != PAGENT_OK) return result;
     return pai_check_reachable(&check);
 }
 
@@ -3375,6 +3384,9 @@ static int pai_compile(const pai_heap *heap, pai_machine *machine, const pagent_
 typedef struct pai_pen {
     pagent_write write;
     void *ctx;
+    const pagent_machine *machine;
+    int mark;
+    int dot; /* Graphviz; 0: Mermaid */
 } pai_pen;
 
 static void pai_draw(const pai_pen *pen, const char *text)
@@ -3382,10 +3394,14 @@ static void pai_draw(const pai_pen *pen, const char *text)
     pen->write(pen->ctx, text, pai_length(text));
 }
 
-/* Mermaid's state ids may hold no '-'. */
-static void pai_draw_id(const pai_pen *pen, const char *name)
+/* A name between two texts: quoted for Graphviz; for Mermaid, whose ids may hold no '-', with '_'. */
+static void pai_draw_name(const pai_pen *pen, const char *before, const char *name, const char *after)
 {
-    for (; *name != 0; name++) pen->write(pen->ctx, *name == '-' ? "_" : name, 1);
+    pai_draw(pen, before);
+    if (pen->dot) pai_draw(pen, "\"");
+    for (; *name != 0; name++) pen->write(pen->ctx, *name == '-' && !pen->dot ? "_" : name, 1);
+    if (pen->dot) pai_draw(pen, "\"");
+    pai_draw(pen, after);
 }
 
 static void pai_draw_indent(const pai_pen *pen, uint32_t depth)
@@ -3420,152 +3436,134 @@ static uint32_t pai_next_state(const pagent_machine *m, uint32_t state, uint32_t
     return next;
 }
 
-static void pai_draw_label(const pai_pen *pen, const pagent_transition *t)
+static void pai_draw_mermaid_state(const pai_pen *pen, uint32_t state, uint32_t depth, int has_children)
 {
-    pai_draw(pen, t->event);
-    if (t->guard != NULL) pai_draw(pen, " [guard]");
+    const pagent_state *s = &pen->machine->states[state];
+    pai_draw_name(pen, has_children ? "state " : "", s->name, has_children ? " {" : " : ");
+    pai_draw(pen, has_children ? "" : s->name);
+    pai_draw(pen, "\n");
+    if (!(s->flags & PAGENT_INITIAL)) return;
+    pai_draw_indent(pen, has_children ? depth + 1 : depth);
+    pai_draw_name(pen, "[*] --> ", s->name, "\n");
 }
 
-PAGENT_API int pagent_write_mermaid(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+/* One with children is a frame, and in it a point for arrows to end at. */
+static void pai_draw_dot_state(const pai_pen *pen, uint32_t state, uint32_t depth, int has_children)
 {
-    pai_pen pen;
-    uint32_t state = PAI_NONE, closes, i, depth = 1;
-    int result = pagent_check_machine(machine, NULL);
-    if (result != PAGENT_OK) return result;
-    pen.write = write;
-    pen.ctx = ctx;
-    pai_draw(&pen, "stateDiagram-v2\n    [*] --> ");
-    pai_draw_id(&pen, machine->states[0].name);
-    pai_draw(&pen, "\n");
+    const pagent_state *s = &pen->machine->states[state];
+    if (has_children) {
+        pai_draw(pen, "subgraph \"cluster_");
+        pai_draw(pen, s->name);
+        pai_draw(pen, "\" {\n");
+        pai_draw_indent(pen, depth + 1);
+        pai_draw_name(pen, "label=", s->name, "; ");
+    }
+    pai_draw_name(pen, "", s->name, has_children ? " [shape=point, style=invis]" : "");
+    if (s->flags & PAGENT_FINAL) pai_draw(pen, " [peripheries=2]");
+    if (pen->mark >= 0 && (uint32_t)pen->mark == state) pai_draw(pen, " [fillcolor=\"#ffd966\"]");
+    pai_draw(pen, ";\n");
+}
+
+static void pai_draw_states(const pai_pen *pen)
+{
+    uint32_t state = PAI_NONE, closes, depth = 1;
     for (;;) {
-        const pagent_state *s;
-        state = pai_next_state(machine, state, &closes);
+        int has_children;
+        state = pai_next_state(pen->machine, state, &closes);
         while (closes-- != 0) {
-            pai_draw_indent(&pen, --depth);
-            pai_draw(&pen, "}\n");
+            pai_draw_indent(pen, --depth);
+            pai_draw(pen, "}\n");
         }
-        if (state == PAI_NONE) break;
-        s = &machine->states[state];
-        pai_draw_indent(&pen, depth);
-        if (pai_child_count(machine, state, 0) != 0) {
-            pai_draw(&pen, "state ");
-            pai_draw_id(&pen, s->name);
-            pai_draw(&pen, " {\n");
-            depth++;
-        } else {
-            pai_draw_id(&pen, s->name);
-            pai_draw(&pen, " : ");
-            pai_draw(&pen, s->name);
-            pai_draw(&pen, "\n");
-        }
-        if (s->flags & PAGENT_INITIAL) {
-            pai_draw_indent(&pen, depth);
-            pai_draw(&pen, "[*] --> ");
-            pai_draw_id(&pen, s->name);
-            pai_draw(&pen, "\n");
-        }
+        if (state == PAI_NONE) return;
+        has_children = pai_child_from(pen->machine, state, 0) != PAI_NONE;
+        pai_draw_indent(pen, depth);
+        if (pen->dot) pai_draw_dot_state(pen, state, depth, has_children);
+        else pai_draw_mermaid_state(pen, state, depth, has_children);
+        if (has_children) depth++;
     }
-    for (i = 0; i < machine->transition_count; i++) {
-        const pagent_transition *t = &machine->transitions[i];
-        const char *from = pai_same_text(t->from, "*") ? machine->states[0].name : t->from;
-        pai_draw(&pen, "    ");
-        pai_draw_id(&pen, from);
-        pai_draw(&pen, " --> ");
-        pai_draw_id(&pen, t->to != NULL ? t->to : from);
-        pai_draw(&pen, " : ");
-        if (from != t->from) pai_draw(&pen, "(any state) ");
-        pai_draw_label(&pen, t);
-        pai_draw(&pen, "\n");
-    }
-    for (i = 0; i < machine->state_count; i++) {
-        if (!(machine->states[i].flags & PAGENT_FINAL)) continue;
-        pai_draw(&pen, "    ");
-        pai_draw_id(&pen, machine->states[i].name);
-        pai_draw(&pen, " --> [*]\n");
-    }
-    if (mark >= 0 && (uint32_t)mark < machine->state_count) {
-        pai_draw(&pen, "    classDef here fill:#ffd966,stroke:#7f6000,color:#000\n    class ");
-        pai_draw_id(&pen, machine->states[mark].name);
-        pai_draw(&pen, " here\n");
-    }
-    return PAGENT_OK;
-}
-
-static void pai_draw_quoted(const pai_pen *pen, const char *name)
-{
-    pai_draw(pen, "\"");
-    pai_draw(pen, name);
-    pai_draw(pen, "\"");
 }
 
 /* An arrow from or to a state with children ends at the frame around them. */
-static void pai_draw_end(const pai_pen *pen, const pagent_machine *m, const char *name, const char *end)
+static void pai_draw_end(const pai_pen *pen, const char *name, const char *end)
 {
-    if (pai_child_from(m, pai_state_find(m, name), 0) == PAI_NONE) return;
+    if (pai_child_from(pen->machine, pai_state_find(pen->machine, name), 0) == PAI_NONE) return;
     pai_draw(pen, end);
     pai_draw(pen, "\"cluster_");
     pai_draw(pen, name);
     pai_draw(pen, "\"");
 }
 
-PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+static void pai_draw_transitions(const pai_pen *pen)
+{
+    uint32_t i;
+    for (i = 0; i < pen->machine->transition_count; i++) {
+        const pagent_transition *t = &pen->machine->transitions[i];
+        const char *from = pai_same_text(t->from, "*") ? pen->machine->states[0].name : t->from;
+        pai_draw_name(pen, "    ", from, pen->dot ? " -> " : " --> ");
+        pai_draw_name(pen, "", t->to != NULL ? t->to : from, pen->dot ? " [label=\"" : " : ");
+        if (from != t->from) pai_draw(pen, "(any state) ");
+        pai_draw(pen, t->event);
+        if (t->guard != NULL) pai_draw(pen, " [guard]");
+        if (pen->dot) {
+            pai_draw(pen, "\"");
+            pai_draw_end(pen, from, ", ltail=");
+            if (t->to != NULL) pai_draw_end(pen, t->to, ", lhead=");
+            pai_draw(pen, "];");
+        }
+        pai_draw(pen, "\n");
+    }
+}
+
+static void pai_draw_mermaid(const pai_pen *pen)
+{
+    const pagent_machine *m = pen->machine;
+    uint32_t i;
+    pai_draw_name(pen, "stateDiagram-v2\n    [*] --> ", m->states[0].name, "\n");
+    pai_draw_states(pen);
+    pai_draw_transitions(pen);
+    for (i = 0; i < m->state_count; i++) {
+        if (m->states[i].flags & PAGENT_FINAL) pai_draw_name(pen, "    ", m->states[i].name, " --> [*]\n");
+    }
+    if (pen->mark < 0 || (uint32_t)pen->mark >= m->state_count) return;
+    pai_draw(pen, "    classDef here fill:#ffd966,stroke:#7f6000,color:#000\n");
+    pai_draw_name(pen, "    class ", m->states[pen->mark].name, " here\n");
+}
+
+static void pai_draw_dot(const pai_pen *pen)
+{
+    pai_draw_name(pen, "digraph ", pen->machine->name, " {\n    rankdir=LR; compound=true;\n");
+    pai_draw(pen, "    node [shape=box, style=\"rounded,filled\", fillcolor=white, fontname=\"sans-serif\"];\n"
+                  "    edge [fontname=\"sans-serif\", fontsize=10];\n"
+                  "    \"\" [shape=point];\n");
+    pai_draw_name(pen, "    \"\" -> ", pen->machine->states[0].name, ";\n");
+    pai_draw_states(pen);
+    pai_draw_transitions(pen);
+    pai_draw(pen, "}\n");
+}
+
+static int pai_draw_machine(const pagent_machine *machine, int mark, pagent_write write, void *ctx, int dot)
 {
     pai_pen pen;
-    uint32_t state = PAI_NONE, closes, i, depth = 1;
     int result = pagent_check_machine(machine, NULL);
-    if (result != PAGENT_OK) return result;
     pen.write = write;
     pen.ctx = ctx;
-    pai_draw(&pen, "digraph ");
-    pai_draw_quoted(&pen, machine->name);
-    pai_draw(&pen,
-             " {\n    rankdir=LR; compound=true;\n    node [shape=box, style=\"rounded,filled\", fillcolor=white, "
-             "fontname=\"sans-serif\"];\n    edge [fontname=\"sans-serif\", fontsize=10];\n"
-             "    \"\" [shape=point];\n    \"\" -> ");
-    pai_draw_quoted(&pen, machine->states[0].name);
-    pai_draw(&pen, ";\n");
-    for (;;) {
-        const pagent_state *s;
-        state = pai_next_state(machine, state, &closes);
-        while (closes-- != 0) {
-            pai_draw_indent(&pen, --depth);
-            pai_draw(&pen, "}\n");
-        }
-        if (state == PAI_NONE) break;
-        s = &machine->states[state];
-        pai_draw_indent(&pen, depth);
-        if (pai_child_count(machine, state, 0) != 0) {
-            pai_draw(&pen, "subgraph \"cluster_");
-            pai_draw(&pen, s->name);
-            pai_draw(&pen, "\" {\n");
-            pai_draw_indent(&pen, ++depth);
-            pai_draw(&pen, "label=");
-            pai_draw_quoted(&pen, s->name);
-            pai_draw(&pen, "; ");
-        }
-        pai_draw_quoted(&pen, s->name);
-        if (pai_child_from(machine, state, 0) != PAI_NONE) pai_draw(&pen, " [shape=point, style=invis]");
-        if (s->flags & PAGENT_FINAL) pai_draw(&pen, " [peripheries=2]");
-        if (mark >= 0 && (uint32_t)mark == state) pai_draw(&pen, " [fillcolor=\"#ffd966\"]");
-        pai_draw(&pen, ";\n");
-    }
-    for (i = 0; i < machine->transition_count; i++) {
-        const pagent_transition *t = &machine->transitions[i];
-        const char *from = pai_same_text(t->from, "*") ? machine->states[0].name : t->from;
-        pai_draw(&pen, "    ");
-        pai_draw_quoted(&pen, from);
-        pai_draw(&pen, " -> ");
-        pai_draw_quoted(&pen, t->to != NULL ? t->to : from);
-        pai_draw(&pen, " [label=\"");
-        if (from != t->from) pai_draw(&pen, "(any state) ");
-        pai_draw_label(&pen, t);
-        pai_draw(&pen, "\"");
-        pai_draw_end(&pen, machine, from, ", ltail=");
-        if (t->to != NULL) pai_draw_end(&pen, machine, t->to, ", lhead=");
-        pai_draw(&pen, "];\n");
-    }
-    pai_draw(&pen, "}\n");
+    pen.machine = machine;
+    pen.mark = mark;
+    pen.dot = dot;
+    if (result != PAGENT_OK) return result;
+    if (dot) pai_draw_dot(&pen);
+    else pai_draw_mermaid(&pen);
     return PAGENT_OK;
+}
+
+PAGENT_API int pagent_write_mermaid(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+{
+    return pai_draw_machine(machine, mark, write, ctx, 0);
+}
+
+PAGENT_API int pagent_write_dot(const pagent_machine *machine, int mark, pagent_write write, void *ctx)
+{
+    return pai_draw_machine(machine, mark, write, ctx, 1);
 }
 
 /* ================================================================================================================
@@ -3653,6 +3651,13 @@ static pai_task *pai_pop_task(pai_queue *queue)
 
 /* ---- one commit being made durable ---- */
 
+typedef struct pai_retry { /* what the store would not take, or could not tell: once more, after a pause */
+    struct pai_retry *next;
+    uint64_t retry_ms;
+    struct pai_commit *commit; /* in doubt; or NULL: */
+    pai_settling *settling;
+} pai_retry;
+
 typedef struct pai_commit {
     struct pai_commit *next; /* in the list of free ones, or of staged ones */
     pai_agent *agent;
@@ -3660,7 +3665,7 @@ typedef struct pai_commit {
     pai_buffer buffer; /* one block, or a snapshot and one */
     size_t base;       /* where the block being written begins */
     uint64_t expected;
-    uint64_t retry_ms; /* in doubt: asked again then */
+    pai_retry retry; /* in doubt: asked again then */
     uint32_t count;
     uint32_t flags;     /* of the append */
     uint32_t calls_off; /* calls of earlier attempts that end with it */
@@ -3756,7 +3761,8 @@ enum {
     PAI_DOUBTS_MAX = 8,
     PAI_TASK_SIZE = 512,
     PAI_FREE_MAX = 1024,
-    PAI_FREE_IDLE = 8
+    PAI_FREE_IDLE = 8,
+    PAI_TABLE_MIN = 64
 };
 
 struct pagent_engine {
@@ -3774,12 +3780,12 @@ struct pagent_engine {
     char text[PAGENT_TEXT_SIZE];
 
     pai_agent **buckets;
-    uint32_t bucket_count;
+    uint32_t bucket_count; /* a power of two, never below agent_count */
     uint32_t agent_count;
     pai_agent *oldest, *newest;
     pai_agent *ready_first, *ready_last;
-    pai_agent **wake; /* heap by wake_ms */
-    uint32_t wake_count, wake_capacity;
+    pai_agent **wake; /* heap by wake_ms, with room for bucket_count */
+    uint32_t wake_count;
 
     pai_queue requests;
     uint32_t request_count;
@@ -3796,7 +3802,7 @@ struct pagent_engine {
     pai_commit *free_commits;
     pai_commit *staged, *staged_last;
     pai_commit *flushing;
-    pai_commit *doubtful;
+    pai_retry *retries;
     uint8_t flush_busy;
     uint8_t sealed;
     uint64_t last_commit_ms;
@@ -3816,7 +3822,6 @@ struct pagent_engine {
     pai_flight flights[PAI_FLIGHT_MAX];
     uint32_t flight_count;
     uint8_t collect_busy, inbox_open;
-    pai_settling *unsettled;
 
     pagent_trim trim;
     pagent_io trim_io;
@@ -3868,7 +3873,7 @@ static void pai_trace(pagent_engine *e, const pai_agent *agent, uint32_t kind, i
 
 static int pai_begin_operation(pagent_engine *e, uint32_t kind, void *owner, pagent_op *op)
 {
-    uint32_t i, slot;
+    uint32_t i, slot = 0;
     for (i = 0; i < e->operation_count; i++) {
         slot = (e->operation_free + i) % e->operation_count;
         if (e->operations[slot].kind == 0) break;
@@ -3922,22 +3927,25 @@ static pai_agent *pai_find_agent(pagent_engine *e, uint64_t stream)
     return agent;
 }
 
-static int pai_grow_buckets(pagent_engine *e)
+/* Gives the buckets and the heap room for `count` agents, not fewer than there are. Without memory all stays. */
+static int pai_resize_tables(pagent_engine *e, uint32_t count)
 {
-    uint32_t count = e->bucket_count != 0 ? e->bucket_count * 2 : 64, i;
-    pai_agent **grown = (pai_agent **)pai_allocate(&e->heap, count * sizeof grown[0]);
-    if (grown == NULL) return PAGENT_E_MEMORY;
-    for (i = 0; i < e->bucket_count; i++) {
-        while (e->buckets[i] != NULL) {
-            pai_agent *agent = e->buckets[i];
-            e->buckets[i] = agent->bucket_next;
-            agent->bucket_next = grown[agent->state.stream & (count - 1)];
-            grown[agent->state.stream & (count - 1)] = agent;
-        }
+    size_t old_size = e->bucket_count * sizeof e->buckets[0], size = count * sizeof e->buckets[0];
+    pai_agent **buckets = (pai_agent **)pai_allocate(&e->heap, size), *agent;
+    void *wake = buckets != NULL ? e->heap.allocate(e->heap.ctx, (void *)e->wake, old_size, size) : NULL;
+    PAGENT_ASSERT(count >= e->agent_count);
+    if (wake == NULL) {
+        pai_free(&e->heap, (void *)buckets, size);
+        return PAGENT_E_MEMORY;
     }
-    pai_free(&e->heap, (void *)e->buckets, e->bucket_count * sizeof e->buckets[0]);
-    e->buckets = grown;
+    pai_free(&e->heap, (void *)e->buckets, old_size);
+    e->wake = (pai_agent **)wake;
+    e->buckets = buckets;
     e->bucket_count = count;
+    for (agent = e->newest; agent != NULL; agent = agent->older) {
+        agent->bucket_next = buckets[agent->state.stream & (count - 1)];
+        buckets[agent->state.stream & (count - 1)] = agent;
+    }
     return PAGENT_OK;
 }
 
@@ -3984,7 +3992,7 @@ static void pai_unset_wake(pagent_engine *e, pai_agent *agent)
     pai_wake_down(e, last->heap_at);
 }
 
-/* The heap has room for every loaded agent: it grows when one is made. */
+/* The heap has room for every loaded agent: see pai_resize_tables. */
 static void pai_set_wake(pagent_engine *e, pai_agent *agent, uint64_t due_ms)
 {
     if (due_ms == PAGENT_FOREVER) {
@@ -4039,14 +4047,9 @@ static pai_agent *pai_get_agent(pagent_engine *e, uint64_t stream)
 {
     pai_agent *agent = pai_find_agent(e, stream);
     if (agent != NULL) return agent;
-    if (e->agent_count >= e->bucket_count && pai_grow_buckets(e) != PAGENT_OK) return NULL;
-    if (e->agent_count >= e->wake_capacity) {
-        uint32_t capacity = e->bucket_count;
-        void *grown = e->heap.allocate(e->heap.ctx, (void *)e->wake, e->wake_capacity * sizeof e->wake[0],
-                                       capacity * sizeof e->wake[0]);
-        if (grown == NULL) return NULL;
-        e->wake = (pai_agent **)grown;
-        e->wake_capacity = capacity;
+    if (e->agent_count == e->bucket_count &&
+        pai_resize_tables(e, e->bucket_count != 0 ? e->bucket_count * 2 : PAI_TABLE_MIN) != PAGENT_OK) {
+        return NULL;
     }
     agent = (pai_agent *)pai_allocate(&e->heap, sizeof *agent);
     if (agent == NULL) return NULL;
@@ -4168,14 +4171,25 @@ static void pai_queue_task(pagent_engine *e, pai_agent *agent, pai_task *task)
     pai_mark_ready(e, agent);
 }
 
-struct pai_settling {   /* the receipt of an inbox message, on its way into the store */
-    pai_settling *next; /* of those that failed, and are tried again */
-    uint64_t retry_ms;
+struct pai_settling { /* the receipt of an inbox message, on its way into the store */
+    pai_retry retry;
     pagent_settle request;
     pagent_io io;
     uint64_t stream;
     uint8_t bytes[192];
 };
+
+static uint64_t pai_later(const pagent_engine *e, uint32_t pause_ms)
+{
+    return e->now > PAGENT_FOREVER - pause_ms ? PAGENT_FOREVER : e->now + pause_ms;
+}
+
+static void pai_put_off(pagent_engine *e, pai_retry *retry)
+{
+    retry->retry_ms = pai_later(e, e->limits.retry_pause_ms);
+    retry->next = e->retries;
+    e->retries = retry;
+}
 
 static void pai_end_flight(pagent_engine *e, uint64_t message)
 {
@@ -4194,9 +4208,8 @@ static void pai_end_settling(pagent_engine *e, pai_settling *settling, int resul
     pai_agent *agent = pai_find_agent(e, settling->stream);
     if (result < 0) {
         pai_trace(e, agent, PAGENT_TRACE_ERROR, result, "receipt");
-        settling->retry_ms = e->now + e->limits.retry_pause_ms;
-        settling->next = e->unsettled;
-        e->unsettled = settling;
+        settling->retry.settling = settling;
+        pai_put_off(e, &settling->retry);
         return;
     }
     pai_end_flight(e, settling->request.message);
@@ -4372,26 +4385,34 @@ static int pai_check_block_size(const pagent_engine *e, const pai_commit *commit
     return e->store.block_size_max != 0 && size > e->store.block_size_max ? PAGENT_E_LIMIT : PAGENT_OK;
 }
 
-/* Pads, checksums and chains the block at commit->base, and takes over its header in the state. */
-static int pai_seal_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries)
+/* Pads, checksums and chains the block at commit->base. */
+static int pai_chain_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries, pai_block *header)
 {
-    pai_state *state = &commit->agent->state;
-    pai_block header;
+    const pai_state *state = &commit->agent->state;
     uint32_t payload_size = (uint32_t)(commit->buffer.size - commit->base - PAI_HEADER);
     if (pai_check_block_size(e, commit) != PAGENT_OK) return PAGENT_E_LIMIT;
     if (pai_reserve(&e->heap, &commit->buffer, 192) != PAGENT_OK) return PAGENT_E_MEMORY;
-    pai_clear(&header, sizeof header);
-    header.stream = state->stream;
-    header.version = pai_next_version(commit);
-    header.epoch = pai_commit_epoch(commit->agent);
-    header.previous = header.version == 1 ? 0 : state->link;
-    header.type = type;
-    header.flags = carries;
-    header.based = carries ? 0 : (uint32_t)(header.version - state->snapshot_version);
-    pai_finish_block(&e->crc, commit->buffer.data + commit->base, &header, &payload_size);
+    pai_clear(header, sizeof *header);
+    header->stream = state->stream;
+    header->version = pai_next_version(commit);
+    header->epoch = pai_commit_epoch(commit->agent);
+    header->previous = header->version == 1 ? 0 : state->link;
+    header->type = type;
+    header->flags = carries;
+    header->based = carries ? 0 : (uint32_t)(header->version - state->snapshot_version);
+    pai_finish_block(&e->crc, commit->buffer.data + commit->base, header, &payload_size);
     commit->buffer.size = commit->base + PAI_HEADER + pai_padded(payload_size);
     commit->count++;
-    pai_apply_header(state, &header, pai_link(&e->crc, commit->buffer.data + commit->base));
+    return PAGENT_OK;
+}
+
+/* The same, and the state takes over its header. */
+static int pai_seal_block(pagent_engine *e, pai_commit *commit, uint32_t type, uint32_t carries)
+{
+    pai_block header;
+    int result = pai_chain_block(e, commit, type, carries, &header);
+    if (result != PAGENT_OK) return result;
+    pai_apply_header(&commit->agent->state, &header, pai_link(&e->crc, commit->buffer.data + commit->base));
     return PAGENT_OK;
 }
 
@@ -4559,11 +4580,6 @@ static void pai_break(pagent_engine *e, pai_agent *agent, int result)
     agent->phase = PAI_AGENT_BROKEN;
     agent->broken = result;
     pai_refuse_all(e, agent);
-}
-
-static uint64_t pai_later(const pagent_engine *e, uint32_t pause_ms)
-{
-    return e->now > PAGENT_FOREVER - pause_ms ? PAGENT_FOREVER : e->now + pause_ms;
 }
 
 static void pai_retry_later(pagent_engine *e, pai_agent *agent)
@@ -4932,9 +4948,8 @@ static int pai_is_passing(int result)
 /* The question stays open: neither the bytes nor the event may be given up while they may stand in the journal. */
 static void pai_doubt_later(pagent_engine *e, pai_commit *commit)
 {
-    commit->retry_ms = pai_later(e, e->limits.retry_pause_ms);
-    commit->next = e->doubtful;
-    e->doubtful = commit;
+    commit->retry.commit = commit;
+    pai_put_off(e, &commit->retry);
 }
 
 static void pai_doubt_answer(pagent_engine *e, pai_commit *commit, int result, const pagent_io *io)
@@ -4988,19 +5003,22 @@ static void pai_resolve_doubt(pagent_engine *e, pai_commit *commit)
     pai_doubt_answer(e, commit, result, &io);
 }
 
-static void pai_retry_doubts(pagent_engine *e)
+/* Commits in doubt are looked up again; receipts that the store would not take are sent again. */
+static void pai_try_again(pagent_engine *e)
 {
-    pai_commit *list = e->doubtful;
-    e->doubtful = NULL;
+    pai_retry *list = e->retries;
+    e->retries = NULL;
     while (list != NULL) {
-        pai_commit *next = list->next;
-        if (list->retry_ms <= e->now || list->retry_ms > pai_later(e, e->limits.retry_pause_ms)) {
-            pai_resolve_doubt(e, list);
+        pai_retry *retry = list;
+        list = list->next;
+        if (retry->retry_ms > e->now && retry->retry_ms <= pai_later(e, e->limits.retry_pause_ms)) {
+            retry->next = e->retries;
+            e->retries = retry;
+        } else if (retry->commit != NULL) {
+            pai_resolve_doubt(e, retry->commit);
         } else {
-            list->next = e->doubtful;
-            e->doubtful = list;
+            pai_send_receipt(e, retry->settling);
         }
-        list = next;
     }
 }
 
@@ -5052,6 +5070,7 @@ struct pagent_step {
     uint32_t effects; /* issued in this step and before: against the limit */
     uint16_t leaf;
     int32_t error;
+    int32_t text_code; /* what error_text is about */
     char error_text[PAGENT_TEXT_SIZE];
 };
 
@@ -5152,6 +5171,18 @@ static uint64_t pai_attempt_due(const pagent_call_spec *spec, uint64_t now, uint
     return due < deadline_ms ? due : deadline_ms;
 }
 
+/* A handler named what its machine does not declare: the text names it, and where to declare it. */
+static int pai_undeclared(pagent_step *step, const char *list, const char *name)
+{
+    pai_text text = pai_text_begin(step->error_text, PAGENT_TEXT_SIZE);
+    pai_text_add(&text, "\"");
+    pai_text_add(&text, name);
+    pai_text_add(&text, "\" is not declared: name it in the machine's ");
+    pai_text_add(&text, list);
+    step->text_code = PAGENT_E_UNDECLARED;
+    return PAGENT_E_UNDECLARED;
+}
+
 PAGENT_API int pagent_begin_call(pagent_step *step, const char *call, const void *request, uint32_t size,
                                  pagent_effect_id *id)
 {
@@ -5159,7 +5190,7 @@ PAGENT_API int pagent_begin_call(pagent_step *step, const char *call, const void
     uint32_t name = pai_call_find(m, call, pai_length(call));
     const pagent_call_spec *spec;
     pai_effect effect;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "calls", call);
     spec = &m->calls[name];
     pai_clear(&effect, sizeof effect);
     effect.kind = PAGENT_EFFECT_CALL;
@@ -5182,7 +5213,7 @@ PAGENT_API int pagent_ask_approval(pagent_step *step, const char *approval, cons
 {
     uint32_t name = pai_list_find(step->agent->machine->source->approvals, approval, pai_length(approval));
     pai_effect effect;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "approvals", approval);
     pai_clear(&effect, sizeof effect);
     effect.kind = PAGENT_EFFECT_APPROVAL;
     effect.phase = PAGENT_PHASE_OPEN;
@@ -5197,7 +5228,7 @@ PAGENT_API int pagent_set_timer(pagent_step *step, const char *timer, uint64_t d
 {
     uint32_t name = pai_list_find(step->agent->machine->source->timers, timer, pai_length(timer));
     pai_effect effect;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "timers", timer);
     pai_clear(&effect, sizeof effect);
     effect.kind = PAGENT_EFFECT_TIMER;
     effect.phase = PAGENT_PHASE_OPEN;
@@ -5214,7 +5245,7 @@ PAGENT_API int pagent_send_signal(pagent_step *step, const char *agent, const ch
     pai_buffer joined;
     pai_effect effect;
     int result;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "signals", signal);
     if (target_size < 2 || target_size > PAGENT_NAME_MAX + 1u) return PAGENT_E_ARGUMENT;
     if (size > step->engine->limits.payload_size_max) return PAGENT_E_LIMIT;
     pai_clear(&joined, sizeof joined);
@@ -5286,7 +5317,7 @@ PAGENT_API int pagent_clear_timer(pagent_step *step, const char *timer)
 {
     uint32_t name = pai_list_find(step->agent->machine->source->timers, timer, pai_length(timer));
     pai_effect effect;
-    if (name == PAI_NONE) return PAGENT_E_UNDECLARED;
+    if (name == PAI_NONE) return pai_undeclared(step, "timers", timer);
     if (!pai_outstanding(step, NULL, name, &effect)) return PAGENT_OK;
     return pai_stage_cancel(step, &effect);
 }
@@ -5303,7 +5334,8 @@ PAGENT_API int pagent_fail(pagent_step *step, int code, const char *text)
 {
     pai_text t = pai_text_begin(step->error_text, PAGENT_TEXT_SIZE);
     pai_text_add(&t, text);
-    return code < 0 ? code : PAGENT_E_REFUSED;
+    step->text_code = code < 0 ? code : PAGENT_E_REFUSED;
+    return step->text_code;
 }
 
 PAGENT_API uint64_t pagent_digest(const void *data, uint32_t size)
@@ -5479,6 +5511,7 @@ static int pai_check_staged(pagent_step *step)
         pai_text_add(&text, pai_name(&machine->names, effect.kind == PAGENT_EFFECT_CALL ? PAI_CALLS : PAI_APPROVALS,
                                      effect.name));
         pai_text_add(&text, "\": name it in its waits");
+        step->text_code = PAGENT_E_UNDECLARED;
         return PAGENT_E_UNDECLARED;
     }
     return PAGENT_OK;
@@ -5770,7 +5803,7 @@ static int pai_stage_step(pagent_step *step, const pai_incoming *in)
     }
     if (result == PAGENT_OK && (outcome == PAI_PARKED || outcome == PAI_ERROR)) {
         result = pai_add_error(&e->heap, &commit->buffer, step->error,
-                               step->error_text[0] != 0 ? step->error_text : pagent_message(step->error));
+                               step->text_code == step->error ? step->error_text : pagent_message(step->error));
     }
     if (result == PAGENT_OK && !state->version) {
         result = pai_add_bytes_section(&e->heap, &commit->buffer, PAI_TAG_CONTEXT, state->context.data,
@@ -5815,7 +5848,7 @@ static int pai_handle(pagent_engine *e, pai_agent *agent, const pai_incoming *in
         pai_show_event(&step, in);
         result = pai_stage_step(&step, in);
     }
-    if (result == PAGENT_DEFERRED) {
+    if (result == PAGENT_DEFERRED && in->mail != NULL) {
         in->mail->tried = 1;
         if (commit->count == 0) {
             pai_give_commit(e, commit);
@@ -5881,8 +5914,12 @@ static void pai_close_reader(pai_reader *reader)
 {
     if (reader == NULL) return;
     if (reader->waiting) {
-        pai_find_operation(reader->engine, reader->request.op)->kind = PAI_OP_ORPHAN;
-        return;
+        pai_operation *operation = pai_find_operation(reader->engine, reader->request.op);
+        PAGENT_ASSERT(operation != NULL);
+        if (operation != NULL) {
+            operation->kind = PAI_OP_ORPHAN;
+            return;
+        }
     }
     pai_free_reader(reader);
 }
@@ -6218,6 +6255,9 @@ static void pai_adopt(pagent_engine *e, pai_agent *agent)
     e->calls_running += pai_count_running(state);
     pai_set_wake(e, agent, pai_wake_time(e, agent));
     pai_trace(e, agent, PAGENT_TRACE_LOAD, 0, NULL);
+    if (agent->machine == NULL && e->machine_count != 0 && !pai_ends(state->status)) {
+        pai_trace(e, agent, PAGENT_TRACE_ERROR, PAGENT_E_MACHINE_CHANGED, NULL);
+    }
 }
 
 /* 1: there is a state, or certainty that there is none. 0: not yet, or broken. */
@@ -6713,7 +6753,7 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
 {
     pagent_summary summary;
     pai_block header;
-    uint32_t flags = PAI_FULL_RESTORED, signals = 0, i, payload_size, status = pai_restored_status(past);
+    uint32_t flags = PAI_FULL_RESTORED, signals = 0, i, status = pai_restored_status(past);
     uint8_t *step;
     int fork = type == PAI_CREATE, result;
     if (fork || e->limits.full_snapshots) flags |= PAI_FULL_INLINE;
@@ -6741,7 +6781,6 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     if (result == PAGENT_OK && task->id != 0) {
         result = pai_add_receipt(&e->heap, &commit->buffer, task->id, pai_next_version(commit));
     }
-    if (result == PAGENT_OK) result = pai_reserve(&e->heap, &commit->buffer, 192);
     if (result != PAGENT_OK) return result;
     step = pai_step_fields(commit);
     step[1] = (uint8_t)(fork ? PAI_FORKED : PAI_ROLLED_BACK);
@@ -6756,18 +6795,8 @@ static int pai_build_restored(pagent_engine *e, pai_agent *agent, pai_commit *co
     summary.flags = (pai_ends(status) || status == PAGENT_PARKED) && signals == 0 ? 0 : PAGENT_HAS_WORK;
     if (!(flags & PAI_FULL_INLINE) && pai_entry_count(past) != 0) summary.flags |= PAGENT_HAS_RUNS;
     pai_write_summary(commit, &summary);
-    if (commit->buffer.size - commit->base > e->limits.block_size_max) return PAGENT_E_LIMIT;
-    pai_clear(&header, sizeof header);
-    header.stream = agent->state.stream;
-    header.version = pai_next_version(commit);
-    header.epoch = pai_commit_epoch(agent);
-    header.previous = header.version == 1 ? 0 : agent->state.link;
-    header.type = type;
-    header.flags = PAI_CARRIES_SNAPSHOT;
-    payload_size = (uint32_t)(commit->buffer.size - commit->base - PAI_HEADER);
-    pai_finish_block(&e->crc, commit->buffer.data + commit->base, &header, &payload_size);
-    commit->buffer.size = commit->base + PAI_HEADER + pai_padded(payload_size);
-    commit->count++;
+    result = pai_chain_block(e, commit, type, PAI_CARRIES_SNAPSHOT, &header);
+    if (result != PAGENT_OK) return result;
     pai_copy(&commit->request.summary, &summary, sizeof summary);
     commit->request.summary.stream = header.stream;
     commit->request.summary.version = header.version;
@@ -6967,7 +6996,7 @@ static int pai_check_task(pagent_engine *e, pai_agent *agent, pai_task *task)
     const pai_state *state = &agent->state;
     uint64_t seen = task->id != 0 && agent->exists ? pai_seen_version(state, task->id) : 0;
     uint32_t verb = task->verb;
-    int needs_machine = verb == PAGENT_POST || verb == PAGENT_DECIDE || verb == PAGENT_CANCEL ||
+    int needs_machine = verb == PAGENT_POST || verb == PAGENT_DECIDE || verb == PAGENT_CANCEL || verb == PAGENT_RETRY ||
                         verb == PAI_VERB_ANSWER || verb == PAI_VERB_SIGNAL;
     if (verb == PAGENT_CREATE || verb == PAGENT_FORK || verb == PAI_VERB_SNAPSHOT) return PAGENT_OK;
     if (!agent->exists) return PAGENT_E_NOT_FOUND;
@@ -7127,6 +7156,20 @@ static int pai_check_config(const pagent_config *config, char *text)
     return fault != NULL ? PAGENT_E_ARGUMENT : PAGENT_OK;
 }
 
+/* Of several machines: which one the text is about. */
+static void pai_say_machine(const pagent_machine *machine, char *text)
+{
+    char said[PAGENT_TEXT_SIZE];
+    pai_text whole;
+    if (text == NULL || machine == NULL || machine->size != sizeof *machine) return;
+    pai_copy(said, text, sizeof said);
+    whole = pai_text_begin(text, PAGENT_TEXT_SIZE);
+    pai_text_add(&whole, "machine ");
+    pai_text_add(&whole, machine->name);
+    pai_text_add(&whole, ": ");
+    pai_text_add(&whole, said);
+}
+
 static int pai_register_machines(pagent_engine *e, const pagent_config *config, char *text)
 {
     uint32_t i;
@@ -7136,6 +7179,7 @@ static int pai_register_machines(pagent_engine *e, const pagent_config *config, 
     e->machine_count = config->machine_count;
     for (i = 0; i < config->machine_count; i++) {
         int result = pagent_check_machine(config->machines[i], text);
+        if (result == PAGENT_E_MACHINE && config->machine_count > 1) pai_say_machine(config->machines[i], text);
         if (result == PAGENT_OK) result = pai_compile(&e->heap, &e->machines[i], config->machines[i]);
         if (result != PAGENT_OK) return result;
     }
@@ -7149,12 +7193,7 @@ static void pai_free_engine(pagent_engine *e)
     for (i = 0; i < e->machine_count; i++) pai_free_machine(&heap, &e->machines[i]);
     pai_free(&heap, e->machines, e->machine_count * sizeof e->machines[0]);
     pai_free(&heap, (void *)e->buckets, e->bucket_count * sizeof e->buckets[0]);
-    pai_free(&heap, (void *)e->wake, e->wake_capacity * sizeof e->wake[0]);
-    while (e->unsettled != NULL) {
-        pai_settling *next = e->unsettled->next;
-        pai_free(&heap, e->unsettled, sizeof *next);
-        e->unsettled = next;
-    }
+    pai_free(&heap, (void *)e->wake, e->bucket_count * sizeof e->wake[0]);
     while (e->free_tasks != NULL) {
         pai_task *next = e->free_tasks->next;
         pai_free(&heap, e->free_tasks, e->free_tasks->size);
@@ -7227,13 +7266,18 @@ static void pai_close_task(pagent_engine *e, pai_task *task)
     pai_settle_task(e, task, PAGENT_E_CLOSED, 0, NULL);
 }
 
+static void pai_drop_commit(pagent_engine *e, pai_commit *commit, int settle)
+{
+    if (settle) pai_close_task(e, commit->task);
+    pai_free_buffer(&e->heap, &commit->buffer);
+    pai_free(&e->heap, commit, sizeof *commit);
+}
+
 static void pai_drop_commits(pagent_engine *e, pai_commit *list, int settle)
 {
     while (list != NULL) {
         pai_commit *next = list->next;
-        if (settle) pai_close_task(e, list->task);
-        pai_free_buffer(&e->heap, &list->buffer);
-        pai_free(&e->heap, list, sizeof *list);
+        pai_drop_commit(e, list, settle);
         list = next;
     }
 }
@@ -7257,8 +7301,7 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
         if (operation->kind == PAI_OP_APPEND) {
             pai_commit *commit = (pai_commit *)operation->owner;
             if (commit->checking) pai_free(&e->heap, commit->check.buffer, commit->check.capacity);
-            commit->next = NULL;
-            pai_drop_commits(e, commit, 1);
+            pai_drop_commit(e, commit, 1);
         }
         if (operation->kind == PAI_OP_SETTLE) pai_free(&e->heap, operation->owner, sizeof(pai_settling));
         if (operation->kind == PAI_OP_ORPHAN) pai_free_reader((pai_reader *)operation->owner);
@@ -7266,9 +7309,14 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
     }
     pai_drop_commits(e, e->staged, 1);
     pai_drop_commits(e, e->flushing, 1);
-    pai_drop_commits(e, e->doubtful, 1);
+    while (e->retries != NULL) {
+        pai_retry *retry = e->retries;
+        e->retries = retry->next;
+        if (retry->commit != NULL) pai_drop_commit(e, retry->commit, 1);
+        else pai_free(&e->heap, retry->settling, sizeof(pai_settling));
+    }
     pai_drop_commits(e, e->free_commits, 0);
-    e->staged = e->flushing = e->doubtful = e->free_commits = NULL;
+    e->staged = e->flushing = e->free_commits = NULL;
     pai_drop_tasks(e, &e->requests);
     while (e->newest != NULL) {
         pai_agent *agent = e->newest;
@@ -7451,23 +7499,6 @@ static void pai_collect_answer(pagent_engine *e, int result)
     e->inbox_ms = pai_after(e->now, e->limits.inbox_interval_ms);
 }
 
-/* Receipts that the store would not take: the same once more. */
-static void pai_retry_receipts(pagent_engine *e)
-{
-    pai_settling *list = e->unsettled;
-    e->unsettled = NULL;
-    while (list != NULL) {
-        pai_settling *next = list->next;
-        if (list->retry_ms <= e->now || list->retry_ms > pai_later(e, e->limits.retry_pause_ms)) {
-            pai_send_receipt(e, list);
-        } else {
-            list->next = e->unsettled;
-            e->unsettled = list;
-        }
-        list = next;
-    }
-}
-
 static void pai_collect(pagent_engine *e)
 {
     uint32_t round;
@@ -7631,6 +7662,9 @@ static void pai_run_ready(pagent_engine *e)
 /* What a burst left behind. */
 static void pai_shrink(pagent_engine *e)
 {
+    uint32_t count = PAI_TABLE_MIN;
+    while (count < 2 * e->agent_count) count *= 2;
+    if (count < e->bucket_count) (void)pai_resize_tables(e, count);
     while (e->free_task_count > PAI_FREE_IDLE) {
         pai_task *task = e->free_tasks;
         e->free_tasks = task->next;
@@ -7641,8 +7675,7 @@ static void pai_shrink(pagent_engine *e)
         pai_commit *commit = e->free_commits;
         e->free_commits = commit->next;
         e->free_commit_count--;
-        pai_free_buffer(&e->heap, &commit->buffer);
-        pai_free(&e->heap, commit, sizeof *commit);
+        pai_drop_commit(e, commit, 0);
     }
 }
 
@@ -7679,8 +7712,7 @@ PAGENT_API int pagent_poll(pagent_engine *engine)
     pai_read_clock(e);
     if (!e->read_only) {
         pai_look_for_due(e);
-        if (e->unsettled != NULL) pai_retry_receipts(e);
-        if (e->doubtful != NULL) pai_retry_doubts(e);
+        if (e->retries != NULL) pai_try_again(e);
         pai_collect(e);
         pai_hand_out_requests(e);
         if (e->trim_on) pai_trim(e);
@@ -7700,18 +7732,14 @@ PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine)
 {
     const pagent_engine *e = engine;
     uint64_t due = e->list_busy ? PAGENT_FOREVER : e->store_due_ms;
-    const pai_settling *settling;
-    const pai_commit *commit;
+    const pai_retry *retry;
     if (e->read_only) return PAGENT_FOREVER;
     if (e->ready_first != NULL || pai_has_requests(e)) return e->now;
     if (e->requests.first != NULL && e->opened && e->requests_ms < due) due = e->requests_ms;
     if (e->wake_count != 0 && e->wake[0]->wake_ms < due) due = e->wake[0]->wake_ms;
     if (e->store.collect != NULL && !e->collect_busy && e->inbox_ms < due) due = e->inbox_ms;
-    for (settling = e->unsettled; settling != NULL; settling = settling->next) {
-        if (settling->retry_ms < due) due = settling->retry_ms;
-    }
-    for (commit = e->doubtful; commit != NULL; commit = commit->next) {
-        if (commit->retry_ms < due) due = commit->retry_ms;
+    for (retry = e->retries; retry != NULL; retry = retry->next) {
+        if (retry->retry_ms < due) due = retry->retry_ms;
     }
     if (!e->sealed) {
         uint64_t seal = pai_after(e->last_commit_ms, e->limits.idle_seal_ms);
@@ -8526,9 +8554,12 @@ enum {
     PAI_BLOCKS_MAX = 2200, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
     PAI_INDEX_SHARE = 16,        /* INDEXes are at most 1/16 of what is written */
+    PAI_GROW_SMALL = 544 * 1024, /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
     PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
     PAI_BATCH_LARGE = 64 * 1024, /* batches that large gain nothing from it */
-    PAI_LOG_OURS = INT32_MAX     /* not loaded; its newest segment is ours, and sealed */
+    PAI_LOGS_KEPT = 512,         /* logs of agents in memory, or four times what one batch needs */
+    PAI_LOG_UNSEALED = INT32_MAX - 1, /* not loaded; its newest segment is ours */
+    PAI_LOG_OURS = INT32_MAX          /* the same, and sealed */
 };
 
 /* ---- Pages: an array that grows without moving or over-allocating. */
@@ -8593,7 +8624,7 @@ typedef struct pai_head {
     uint32_t chain;       /* node with the newest places */
     uint32_t chain_count; /* blocks since and with the newest snapshot: all places */
     uint32_t due_place;   /* in the heap, + 1; 0: never due */
-    uint32_t log;         /* a log per agent: which one, + 1; 0, or PAI_LOG_OURS: not loaded */
+    uint32_t log;         /* a log per agent: which one, + 1; 0, or from PAI_LOG_UNSEALED on: not loaded */
     uint16_t state;
     uint8_t status;
     uint8_t flags;
@@ -8869,6 +8900,7 @@ typedef struct pai_log { /* one log, as far as its newest segment has been check
     uint32_t claimed;   /* the segment is ours */
     uint32_t unsealed;  /* blocks were written since the last SEAL */
     uint32_t blocks;    /* of agents in the segment */
+    uint32_t follows;   /* the segment before it was another's, and has not been cut to its end yet */
 } pai_log;
 
 typedef struct pai_staged { /* an append that no flush has made durable yet, and what to put back if none will */
@@ -8908,7 +8940,7 @@ struct pagent_files {
     uint32_t tick;
     uint32_t per_agent;
     uint32_t locked;
-    uint32_t unsealed; /* logs */
+    uint32_t unsealed; /* logs, loaded or not */
     uint32_t emptying; /* segment that trim is emptying */
     int failed;        /* sticky: E_STORAGE, E_FENCED, or 0 */
     int window_file;   /* what the window shows; 0: nothing */
@@ -8918,7 +8950,6 @@ struct pagent_files {
     pai_buffer window;
     pai_buffer batch;   /* staged blocks, placed */
     pai_buffer staged;  /* of pai_staged */
-    pai_buffer checked; /* of pai_checked: the blocks of the append under way */
     pai_buffer scratch; /* blocks of a new segment; messages */
     pai_buffer places;  /* of pai_location */
     pai_buffer listed;  /* of pai_listed: segments */
@@ -9750,6 +9781,22 @@ static void pai_sort_listed(pai_buffer *listed)
     }
 }
 
+/* Does a block of an agent stand at `at`, or behind SEALs there? The file is looked at as it is now. */
+static int pai_has_block(pagent_files *files, pai_segment *segment, uint64_t at, int *found)
+{
+    uint8_t front[2 * PAI_LINE];
+    enum pai_bad bad = PAI_BAD_HEADER;
+    pai_block header;
+    int result = pai_look_at_size(files, segment);
+    files->window_file = 0;
+    for (; result == PAGENT_OK; at += pai_block_size(&header)) {
+        result = pai_scan_block(files, segment, at, 1, &header, front, &bad);
+        if (result != PAGENT_OK || bad != PAI_GOOD || header.stream != 0) break;
+    }
+    *found = result == PAGENT_OK && bad == PAI_GOOD;
+    return result;
+}
+
 /* Reads the names of all segments. With `clean`, removes what a crash left half made. */
 static int pai_list_segments(pagent_files *files, int clean)
 {
@@ -9794,19 +9841,38 @@ static int pai_list_segments(pagent_files *files, int clean)
     return PAGENT_OK;
 }
 
-/* The segments of one log in the listing: items `first` to *last. END: there is no log. E_CORRUPT: one in the middle is
-   missing; missing ones at the front were trimmed. */
-static int pai_listed_log(pagent_files *files, size_t first, size_t *last)
+/* Do none of the segments in the listing, items `first` to `last`, hold a block of an agent? */
+static int pai_listed_are_empty(pagent_files *files, size_t first, size_t last, int *empty)
 {
-    const pai_listed *at;
+    int result = PAGENT_OK, found = 0;
+    for (; first <= last && result == PAGENT_OK && !found; first++) {
+        const pai_listed *listed = pai_listed_at(&files->listed, first);
+        pai_segment *segment;
+        result = pai_get_segment(files, listed->major, (uint32_t)listed->minor, &segment);
+        if (result == PAGENT_OK) result = pai_has_block(files, segment, segment->start, &found);
+    }
+    *empty = !found;
+    return result;
+}
+
+/* The segments of one log in the listing: items *first to *last. END: there is no log. E_CORRUPT: one in the middle is
+   missing; missing ones at the front were trimmed. Empty ones before a gap are what a zombie made, with numbers that had
+   been trimmed: they are left out. */
+static int pai_listed_log(pagent_files *files, size_t *first, size_t *last)
+{
     int result = PAGENT_OK;
-    if (first >= pai_listed_count(&files->listed)) return PAGENT_END;
-    for (*last = first; *last + 1 < pai_listed_count(&files->listed); ++*last) {
-        at = pai_listed_at(&files->listed, *last);
+    if (*first >= pai_listed_count(&files->listed)) return PAGENT_END;
+    for (*last = *first; *last + 1 < pai_listed_count(&files->listed); ++*last) {
+        const pai_listed *at = pai_listed_at(&files->listed, *last);
+        int empty = 0, looked;
         if (at[1].major != at->major) break;
         if (at[1].minor == at->minor + 1) continue;
-        result = pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, at->major, (uint32_t)at->minor + 1, 0,
-                            "this segment is missing; put it back");
+        looked = pai_listed_are_empty(files, *first, *last, &empty);
+        if (looked == PAGENT_OK && empty) *first = *last + 1;
+        else if (looked != PAGENT_OK) result = looked;
+        else
+            result = pai_report(files, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, at->major, (uint32_t)at->minor + 1, 0,
+                                "this segment is missing; put it back");
     }
     return result;
 }
@@ -9850,27 +9916,27 @@ static int pai_load_segment(pagent_files *files, pai_log *log, uint32_t number, 
 }
 
 /* A segment in which nobody was acknowledged yet may have been published with a cut that came too early: its maker died
-   before it looked again. Then the segment before it goes on. */
+   before it looked again. Then the segment before it goes on; or one between the two that was thought void itself, and
+   in which its maker was acknowledged after all. *before: the one that goes on. */
 static int pai_is_void(pagent_files *files, const pai_log *log, uint32_t *before, int *is_void)
 {
-    pai_segment *segment, *last;
-    pai_block header;
-    uint8_t front[2 * PAI_LINE];
-    enum pai_bad bad = PAI_BAD_HEADER;
-    uint64_t at;
+    pai_segment *segment;
+    uint64_t cut, id;
+    uint32_t first, at;
     int result = pai_get_segment(files, log->stream, log->number, &segment);
     *is_void = 0;
     if (result != PAGENT_OK || segment->before == 0 || log->cut != log->start) return result;
-    *before = segment->before;
-    result = pai_get_segment(files, log->stream, segment->before, &last);
-    if (result == PAGENT_E_NOT_FOUND) return PAGENT_OK; /* trimmed: the store has gone on since */
-    if (result == PAGENT_OK) result = pai_look_at_size(files, last);
-    files->window_file = 0;
-    for (at = segment->before_cut; result == PAGENT_OK; at += pai_block_size(&header)) {
-        result = pai_scan_block(files, last, at, 1, &header, front, &bad);
-        if (result != PAGENT_OK || bad != PAI_GOOD || header.stream != 0) break;
+    first = segment->before;
+    cut = segment->before_cut;
+    id = segment->before_id;
+    for (at = log->number - 1; at >= first; at--) {
+        result = pai_get_segment(files, log->stream, at, &segment);
+        if (result == PAGENT_E_NOT_FOUND) return PAGENT_OK; /* trimmed: the store has gone on since */
+        if (result == PAGENT_OK && at == first && segment->id != id) return PAGENT_OK; /* … and a zombie made another */
+        if (result == PAGENT_OK) result = pai_has_block(files, segment, at == first ? cut : segment->start, is_void);
+        *before = at;
+        if (result != PAGENT_OK || *is_void) break;
     }
-    *is_void = result == PAGENT_OK && bad == PAI_GOOD;
     return result;
 }
 
@@ -10018,9 +10084,9 @@ static int pai_grow_file(pagent_files *files, pai_log *log, int file, uint64_t n
     uint64_t size;
     int result;
     if (need <= log->allocated) return PAGENT_OK;
-    if (most == 0) most = files->per_agent ? 1u << 20 : 16u << 20;
+    if (most == 0) most = files->per_agent ? 1u << 20 : (uint32_t)PAI_SEGMENT_BYTES;
     if (files->last_batch >= PAI_BATCH_LARGE || files->batch.size >= PAI_BATCH_LARGE) log->grow = most;
-    else if (most > PAI_ZEROED / 2) most = PAI_ZEROED / 2; /* with rounding and `need`, under PAI_ZEROED */
+    else if (most > PAI_GROW_SMALL) most = PAI_GROW_SMALL; /* with rounding and `need`, under PAI_ZEROED */
     if (log->grow > most) log->grow = most;
     size = (need + log->grow + (PAI_GROW_MIN - 1u)) & ~(uint64_t)(PAI_GROW_MIN - 1);
     files->window_file = 0;
@@ -10048,6 +10114,7 @@ static int pai_publish_segment(pagent_files *files, pai_log *made, int *file, in
     if (*file <= 0) return *file < 0 ? *file : PAGENT_E_STORAGE;
     result = pai_grow_file(files, made, *file, made->end + PAI_ROOM_KEPT);
     if (result == PAGENT_OK) result = pai_write_all(&dir->dev, *file, files->scratch.data, files->scratch.size, 0);
+    pai_free_buffer(&files->heap, &files->scratch); /* as large as the table */
     if (result == PAGENT_OK) result = dir->dev.sync(dir->dev.ctx, *file);
     if (result == PAGENT_OK) {
         result = dir->publish(dir->ctx, *file, pai_segment_name(files, made->stream, made->number), 1);
@@ -10084,12 +10151,62 @@ static int pai_prove_tail(pagent_files *files, pai_log *log)
 
 /* Cuts a segment that takes no more blocks to its end: its preallocated space is given back. Only tidiness: its failure
    is none of ours. */
-static void pai_release_segment(pagent_files *files, const pai_log *log, uint64_t end)
+static void pai_release_segment(pagent_files *files, uint64_t stream, uint32_t number, uint64_t end)
 {
     pai_segment *segment;
-    if (log->number == 0 || pai_get_segment(files, log->stream, log->number, &segment) != PAGENT_OK) return;
+    if (number == 0 || pai_get_segment(files, stream, number, &segment) != PAGENT_OK) return;
     files->window_file = 0;
     (void)files->dir.dev.truncate(files->dir.dev.ctx, segment->file, end);
+}
+
+/* The same for a segment that was another's when we took over, now that a block of ours is acknowledged. Before that, a
+   third may have found a late block of the other's behind our cut, and built on it. */
+static void pai_release_followed(pagent_files *files, pai_log *log)
+{
+    pai_segment *segment;
+    if (!log->follows || pai_get_segment(files, log->stream, log->number, &segment) != PAGENT_OK) return;
+    log->follows = 0;
+    pai_release_segment(files, log->stream, segment->before, segment->before_cut);
+}
+
+/* Is there a segment above this one? Of the shared log. */
+static int pai_newer_exists(const pagent_files *files, uint32_t number)
+{
+    char name[PAGENT_NAME_MAX + 1];
+    uint32_t index;
+    pai_listed listed;
+    int result = PAGENT_OK;
+    for (index = 0; result == PAGENT_OK; index++) {
+        result = files->dir.list(files->dir.ctx, "", index, name);
+        if (result == PAGENT_OK && pai_parse_segment_name(name, &listed) > 0 && listed.minor > number) return 1;
+    }
+    return result == PAGENT_END ? 0 : result;
+}
+
+/* We have published a segment: have we slept through another's claim? FENCED: one of the segments that were void when
+   we looked has a block by now; or ours has a number that was used before, and trimmed: then it is removed again. */
+static int pai_check_claim(pagent_files *files, const pai_log *log, const pai_log *made)
+{
+    const pagent_dir *dir = &files->dir;
+    uint32_t at = log->number + 1;
+    int result = PAGENT_OK, slept = 0;
+    if (log->number != 0) {
+        slept = pai_segment_exists(files, log->stream, log->number);
+        if (slept >= 0) slept = slept == 0;
+    } else if (log->stream == 0) {
+        slept = pai_newer_exists(files, made->number);
+    }
+    if (slept < 0) return slept;
+    if (slept) {
+        (void)dir->remove(dir->ctx, pai_segment_name(files, made->stream, made->number));
+        (void)dir->sync_dir(dir->ctx, "");
+    }
+    for (; log->number != 0 && !slept && result == PAGENT_OK && at < made->number; at++) {
+        pai_segment *segment;
+        result = pai_get_segment(files, log->stream, at, &segment);
+        if (result == PAGENT_OK) result = pai_has_block(files, segment, segment->start, &slept);
+    }
+    return slept ? PAGENT_E_FENCED : result;
 }
 
 /* The next segment of a log, ours. `claim`: the one before it was another's, who may still be writing to it. */
@@ -10118,13 +10235,15 @@ static int pai_new_segment(pagent_files *files, pai_log *log, int claim)
         if (claim && log->number != 0) {
             result = pai_scan_more(files, log, UINT64_MAX, &header, &bad);
             if (result == PAGENT_OK && log->cut != cut) result = pai_prove_tail(files, log);
-            if (result != PAGENT_OK) return pai_give_up(files, result);
         }
+        if (result == PAGENT_OK) result = pai_check_claim(files, log, &made);
+        if (result != PAGENT_OK) return pai_give_up(files, result);
         if (log->cut == cut) break; /* otherwise it is void: somebody was acknowledged in between */
     }
     if (tries == PAI_TRIES) return pai_give_up(files, PAGENT_E_FENCED);
     if (log->unsealed) files->unsealed--;
-    pai_release_segment(files, log, log->cut);
+    if (!claim) pai_release_segment(files, log->stream, log->number, log->cut);
+    made.follows = claim != 0;
     *log = made;
     files->cursor.stream = 0;
     return PAGENT_OK;
@@ -10163,6 +10282,12 @@ static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, p
     return result == PAGENT_OK && repair ? pai_new_segment(files, log, 1) : result;
 }
 
+/* Is the agent's own log in memory? */
+static int pai_is_loaded(const pai_head *head)
+{
+    return head->log != 0 && head->log < PAI_LOG_UNSEALED;
+}
+
 /* The log of a stream (0: the shared one) as it is in memory: made, empty, when it is not there. */
 static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
@@ -10171,7 +10296,7 @@ static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
     int result = PAGENT_OK;
     if (stream != 0) result = pai_make_head(&files->heap, &files->table, stream, &head);
     if (result != PAGENT_OK) return result;
-    if (head == NULL ? files->logs.count == 0 : head->log == 0 || head->log == PAI_LOG_OURS) {
+    if (head == NULL ? files->logs.count == 0 : !pai_is_loaded(head)) {
         result = pai_add_item(&files->heap, &files->logs, &index);
         if (result != PAGENT_OK) return result;
         pai_log_at(files, index)->stream = stream;
@@ -10187,16 +10312,13 @@ static int pai_make_log(pagent_files *files, uint64_t stream, pai_log **log)
 static void pai_drop_logs(pagent_files *files)
 {
     uint32_t i;
-    if (!files->per_agent || files->options.read_only || files->failed != 0 || files->unsealed != 0 ||
-        pai_staged_count(files) != 0) {
-        return;
-    }
+    if (!files->per_agent || files->options.read_only || files->failed != 0 || pai_staged_count(files) != 0) return;
     for (i = 0; i < files->logs.count; i++) {
         const pai_log *log = pai_log_at(files, i);
         pai_head *head = pai_find_head(&files->table, log->stream);
         if (head == NULL) continue;
-        if (log->claimed) pai_release_segment(files, log, log->end);
-        head->log = log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
+        if (log->claimed && !log->unsealed) pai_release_segment(files, log->stream, log->number, log->end);
+        head->log = log->unsealed ? PAI_LOG_UNSEALED : log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
     }
     pai_free_pages(&files->heap, &files->logs);
     pai_clear(&files->logs, sizeof files->logs);
@@ -10220,12 +10342,13 @@ static uint32_t pai_gravity(int result)
 static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
     const pai_head *head = pai_find_head(&files->table, stream);
-    int ours = head != NULL && head->log == PAI_LOG_OURS, more = 1, result;
+    int ours = head != NULL && head->log >= PAI_LOG_UNSEALED, more = 1, result;
+    int unsealed = head != NULL && head->log == PAI_LOG_UNSEALED;
     uint32_t newest = head != NULL && head->chain != 0 ? pai_node_at(&files->table, head->chain)->segment : 0;
     pai_block header;
     enum pai_bad bad;
     if (!files->per_agent) return pai_make_log(files, 0, log);
-    if (head != NULL && head->log != 0 && !ours) return pai_make_log(files, stream, log);
+    if (head != NULL && pai_is_loaded(head)) return pai_make_log(files, stream, log);
     while (more == 1) {
         more = pai_segment_exists(files, stream, newest + 1);
         if (more < 0) return more;
@@ -10235,11 +10358,16 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     if (result != PAGENT_OK || newest == 0) return result;
     (*log)->start = 1; /* the table has this log's agent: loading forgets it first */
     result = pai_load_log(files, *log, newest, &header, &bad);
+    (*log)->grow = PAI_GROW_MIN;
     (*log)->claimed = ours && (*log)->number == newest;
+    (*log)->unsealed = unsealed && (*log)->claimed;
+    if (unsealed && !(*log)->claimed) files->unsealed--;
     if ((*log)->claimed) (*log)->durable = (*log)->end;
     else if (result == PAGENT_OK && !files->options.read_only) result = pai_prove_tail(files, *log);
     if (result == PAGENT_OK) return PAGENT_OK;
     if (pai_gravity(result) == 0 || pai_taint_stream(files, stream) != PAGENT_OK) return pai_give_up(files, result);
+    if ((*log)->unsealed) files->unsealed--;
+    (*log)->claimed = (*log)->unsealed = 0; /* nothing is written behind damage, not even a SEAL */
     return result;
 }
 
@@ -10251,28 +10379,32 @@ static int pai_update_log(pagent_files *files, uint64_t stream, uint32_t newest)
     enum pai_bad bad = PAI_GOOD;
     int result = pai_make_log(files, stream, &log);
     if (result != PAGENT_OK) return result;
-    if (log->newest == newest) result = pai_scan_more(files, log, UINT64_MAX, &header, &bad);
-    else result = pai_load_log(files, log, newest, &header, &bad);
+    if (log->newest == newest && log->number == newest) {
+        result = pai_scan_more(files, log, UINT64_MAX, &header, &bad);
+    } else { /* also a void one may have been written to since */
+        result = pai_load_log(files, log, newest, &header, &bad);
+    }
     if (result != PAGENT_OK) return result;
     if (!files->options.read_only) return pai_repair_log(files, log, bad, &header);
     log->durable = log->end;
     return PAGENT_OK;
 }
 
-/* Brings all logs up to date (or one agent's: `stream`). For a reader, segments may come and go while it looks. */
-static int pai_update(pagent_files *files, uint64_t stream, int clean)
+/* Brings all logs up to date (or one agent's: `stream`) with the directory, or with the listing of it that was just
+   made. For a reader, segments may come and go while it looks. */
+static int pai_update(pagent_files *files, uint64_t stream, int listed_now)
 {
     uint32_t tries;
     int result = PAGENT_OK;
     for (tries = 0; tries < PAI_TRIES; tries++) {
         size_t first, last;
         int found;
-        result = pai_list_segments(files, clean);
+        if (!listed_now || tries != 0) result = pai_list_segments(files, 0);
         if (result == PAGENT_OK && pai_listed_count(&files->listed) != 0)
             files->per_agent = pai_listed_at(&files->listed, 0)->major != 0;
         for (first = 0; result == PAGENT_OK; first = last + 1) {
             const pai_listed *newest;
-            found = pai_listed_log(files, first, &last);
+            found = pai_listed_log(files, &first, &last);
             if (found == PAGENT_END) break;
             newest = pai_listed_at(&files->listed, last);
             if (stream != 0 && files->per_agent && newest->major != stream) continue;
@@ -10305,7 +10437,6 @@ static int pai_free_files(pagent_files *files)
     pai_free_buffer(&heap, &files->window);
     pai_free_buffer(&heap, &files->batch);
     pai_free_buffer(&heap, &files->staged);
-    pai_free_buffer(&heap, &files->checked);
     pai_free_buffer(&heap, &files->scratch);
     pai_free_buffer(&heap, &files->places);
     pai_free_buffer(&heap, &files->listed);
@@ -10356,7 +10487,7 @@ static int pai_open_logs(pagent_files *files)
 {
     pai_log *shared;
     uint32_t wanted = files->options.log_per_agent != 0;
-    int result = pai_list_segments(files, 0);
+    int result = pai_list_segments(files, !files->options.read_only);
     if (result != PAGENT_OK) return result;
     files->per_agent = pai_listed_count(&files->listed) != 0 ? pai_listed_at(&files->listed, 0)->major != 0 : wanted;
     if (!files->options.read_only && files->per_agent != wanted) {
@@ -10365,8 +10496,9 @@ static int pai_open_logs(pagent_files *files)
                               : "the directory has a log per agent: set log_per_agent");
     }
     if (!files->per_agent) result = pai_make_log(files, 0, &shared);
-    if (result == PAGENT_OK) result = pai_update(files, 0, !files->options.read_only);
+    if (result == PAGENT_OK) result = pai_update(files, 0, 1);
     pai_drop_logs(files);
+    pai_free_buffer(&files->heap, &files->listed);
     return result;
 }
 
@@ -10425,50 +10557,6 @@ static int pai_ready_log(pagent_files *files, pai_log *log, int has_snapshot)
     return result == PAGENT_E_NO_SPACE ? PAGENT_OK : result; /* go on in this one, as long as there is room */
 }
 
-typedef struct pai_checked {
-    pai_block header;
-    pagent_summary summary;
-    uint64_t link;
-} pai_checked;
-
-/* Do the blocks of a request form what it says: whole, valid, one agent's, in order, following the head? They are left
-   decoded in files->checked. */
-static int pai_check_append(pagent_files *files, const pagent_append *request, const pai_head *head, pagent_io *io)
-{
-    pai_head last = *head;
-    pai_checked checked;
-    uint32_t at = 0, count = 0;
-    files->checked.size = 0;
-    if (head->version != request->expected) {
-        io->version = head->version;
-        return PAGENT_E_CONFLICT;
-    }
-    if (request->epoch < head->epoch) return PAGENT_E_FENCED;
-    if (request->first != request->expected + 1 && request->expected != 0) return PAGENT_E_ARGUMENT;
-    for (; at < request->size; count++) {
-        const uint8_t *block = request->blocks + at;
-        const pai_block *header = &checked.header;
-        if (request->size - at < 2 * PAI_LINE ||
-            pai_decode_header(&files->crc, block, 0, &checked.header) != PAGENT_OK ||
-            pai_block_size(header) > request->size - at || pai_check_payload(&files->crc, block, header) != PAGENT_OK ||
-            pai_block_summary(block, header, &checked.summary) != PAGENT_OK) {
-            return PAGENT_E_CORRUPT;
-        }
-        if (header->stream != request->stream || header->version != request->first + count) return PAGENT_E_ARGUMENT;
-        if (!pai_follows(&last, header)) return last.version != 0 ? PAGENT_E_CONFLICT : PAGENT_E_ARGUMENT;
-        if (header->flags & PAI_CARRIES_SNAPSHOT) last.chain_count = 0;
-        if (last.chain_count++ >= PAI_BASED_MAX) return PAGENT_E_LIMIT;
-        checked.link = pai_link(&files->crc, block);
-        if (pai_append_bytes(&files->heap, &files->checked, &checked, sizeof checked) != PAGENT_OK)
-            return PAGENT_E_MEMORY;
-        last.version = header->version;
-        last.link = checked.link;
-        last.epoch = (uint32_t)header->epoch;
-        at += pai_block_size(header);
-    }
-    return count == request->count && count != 0 ? PAGENT_OK : PAGENT_E_ARGUMENT;
-}
-
 /* Takes back what is staged from number `from` on, the newest first. */
 static void pai_undo(pagent_files *files, size_t from)
 {
@@ -10490,13 +10578,26 @@ static void pai_undo(pagent_files *files, size_t from)
     files->staged.size = from * sizeof(pai_staged);
 }
 
-/* Copies the blocks into the batch, placed, and enters them into the table. */
+/* Is the block at `block` whole, valid, the request's number `index`, and does it follow the head? */
+static int pai_check_item(const pai_crc *crc, const pagent_append *request, uint32_t index, const pai_head *head,
+                          const uint8_t *block, uint32_t size, pai_block *header, pagent_summary *summary)
+{
+    if (size < 2 * PAI_LINE || pai_decode_header(crc, block, 0, header) != PAGENT_OK || pai_block_size(header) > size ||
+        pai_check_payload(crc, block, header) != PAGENT_OK || pai_block_summary(block, header, summary) != PAGENT_OK) {
+        return PAGENT_E_CORRUPT;
+    }
+    if (header->stream != request->stream || header->version != request->first + index) return PAGENT_E_ARGUMENT;
+    if (!pai_follows(head, header)) return head->version != 0 ? PAGENT_E_CONFLICT : PAGENT_E_ARGUMENT;
+    return PAGENT_OK;
+}
+
+/* Copies the blocks into the batch, and checks, enters and places the copy block by block: all, or nothing. */
 static int pai_stage(pagent_files *files, const pagent_append *request, pai_head *head, uint32_t log_index)
 {
     pai_log *log = pai_log_at(files, log_index);
-    const pai_checked *checked = (const pai_checked *)(const void *)files->checked.data;
     size_t number = pai_staged_count(files);
-    uint32_t at = 0;
+    uint32_t at = 0, count = 0;
+    uint8_t *blocks;
     pai_staged staged;
     int result = pai_reserve(&files->heap, &files->batch, request->size);
     pai_clear(&staged, sizeof staged);
@@ -10508,60 +10609,79 @@ static int pai_stage(pagent_files *files, const pagent_append *request, pai_head
     staged.offset = log->end;
     if (result == PAGENT_OK) result = pai_append_bytes(&files->heap, &files->staged, &staged, sizeof staged);
     if (result != PAGENT_OK) return result;
-    pai_copy(files->batch.data + files->batch.size, request->blocks, request->size);
-    for (; at < request->size && result == PAGENT_OK; checked++) {
-        uint32_t size = pai_block_size(&checked->header);
-        pai_place_block(&files->crc, files->batch.data + files->batch.size + at, log->id, log->end,
-                        (uint32_t)((log->end - log->durable) / PAI_LINE));
-        result = pai_enter_block(files, &checked->header, &checked->summary, checked->link, log->number, log->end,
-                                 pai_staged_at(files, number));
-        log->end += size;
-        at += size;
-    }
-    log->blocks += request->count;
-    pai_staged_at(files, number)->link = head->link;
+    blocks = files->batch.data + files->batch.size;
+    pai_copy(blocks, request->blocks, request->size);
     files->batch.size += request->size;
-    if (result != PAGENT_OK) pai_undo(files, number);
-    return result;
+    while (at < request->size && result == PAGENT_OK) {
+        uint8_t *block = blocks + at;
+        pai_block header;
+        pagent_summary summary;
+        result = pai_check_item(&files->crc, request, count++, head, block, request->size - at, &header, &summary);
+        if (result == PAGENT_OK) {
+            result = pai_enter_block(files, &header, &summary, pai_link(&files->crc, block), log->number, log->end,
+                                     pai_staged_at(files, number));
+        }
+        if (result != PAGENT_OK) break;
+        pai_place_block(&files->crc, block, log->id, log->end, (uint32_t)((log->end - log->durable) / PAI_LINE));
+        log->end += pai_block_size(&header);
+        at += pai_block_size(&header);
+    }
+    if (result == PAGENT_OK && count != request->count) result = PAGENT_E_ARGUMENT;
+    if (result != PAGENT_OK) {
+        pai_undo(files, number);
+        return result;
+    }
+    log->blocks += count;
+    pai_staged_at(files, number)->link = head->link;
+    return PAGENT_OK;
+}
+
+/* Does the request go on from where the agent is? */
+static int pai_check_head(const pagent_append *request, const pai_head *head)
+{
+    if (head->flags & PAGENT_IS_DAMAGED) return PAGENT_E_CORRUPT;
+    if (head->version != request->expected) return PAGENT_E_CONFLICT;
+    if (request->epoch < head->epoch) return PAGENT_E_FENCED;
+    return request->first == request->expected + 1 || request->expected == 0 ? PAGENT_OK : PAGENT_E_ARGUMENT;
+}
+
+/* Space for the request and, except for what may use it, for the reserve behind it. */
+static int pai_make_room(pagent_files *files, pai_log *log, const pagent_append *request)
+{
+    uint64_t need = log->end + request->size;
+    pai_segment *segment;
+    int result;
+    if (need + PAI_ROOM_KEPT <= log->allocated) return PAGENT_OK;
+    result = pai_get_segment(files, log->stream, log->number, &segment);
+    if (result == PAGENT_OK) result = pai_grow_file(files, log, segment->file, need + PAI_ROOM_KEPT);
+    if (result == PAGENT_E_NO_SPACE && (request->flags & PAGENT_APPEND_RESERVE) && need <= log->allocated) {
+        result = PAGENT_OK;
+    }
+    if (result == PAGENT_OK || result == PAGENT_E_NO_SPACE || result == PAGENT_E_MEMORY) return result;
+    return pai_give_up(files, result);
 }
 
 static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
-    pai_segment *segment;
     pai_head *head;
     pai_log *log;
-    uint64_t need, link;
     int result;
     if (files->failed != 0) return files->failed;
     if (files->options.read_only) return PAGENT_E_READ_ONLY;
     if (request->stream == 0 || request->blocks == NULL || request->size == 0 || request->epoch > UINT32_MAX) {
         return PAGENT_E_ARGUMENT;
     }
+    if (request->size < 2 * PAI_LINE) return PAGENT_E_CORRUPT;
     result = pai_make_head(&files->heap, &files->table, request->stream, &head);
     if (result != PAGENT_OK) return result;
-    if (head->flags & PAGENT_IS_DAMAGED) return PAGENT_E_CORRUPT;
-    result = pai_check_append(files, request, head, io);
-    link = head->link;
+    result = pai_check_head(request, head);
     if (result == PAGENT_OK) result = pai_use_log(files, request->stream, &log);
-    if (result != PAGENT_OK) return result;
-    result = pai_ready_log(files, log, (request->blocks[57] & PAI_CARRIES_SNAPSHOT) != 0);
-    if (result != PAGENT_OK) return result;
-    if (head->version != request->expected || head->link != link) { /* loading or claiming found others' blocks */
-        io->version = head->version;
-        return PAGENT_E_CONFLICT;
-    }
-    need = log->end + request->size;
-    if (need + PAI_ROOM_KEPT > log->allocated) {
-        result = pai_get_segment(files, log->stream, log->number, &segment);
-        if (result == PAGENT_OK) result = pai_grow_file(files, log, segment->file, need + PAI_ROOM_KEPT);
-        if (result == PAGENT_E_NO_SPACE && (request->flags & PAGENT_APPEND_RESERVE) && need <= log->allocated) {
-            result = PAGENT_OK;
-        }
-        if (result == PAGENT_E_NO_SPACE || result == PAGENT_E_MEMORY) return result;
-        if (result != PAGENT_OK) return pai_give_up(files, result);
-    }
-    result = pai_stage(files, request, head, files->per_agent ? head->log - 1 : 0);
+    if (result == PAGENT_OK) result = pai_ready_log(files, log, (request->blocks[57] & PAI_CARRIES_SNAPSHOT) != 0);
+    if (result == PAGENT_OK) result = pai_check_head(request, head); /* loading or claiming found others' blocks? */
+    if (result == PAGENT_OK) result = pai_make_room(files, log, request);
+    if (result == PAGENT_OK) result = pai_stage(files, request, head, files->per_agent ? head->log - 1 : 0);
+    if (result == PAGENT_E_CONFLICT) io->version = head->version;
     return result == PAGENT_OK ? PAGENT_STAGED : result;
 }
 
@@ -10674,10 +10794,18 @@ static int pai_seal_log(pagent_files *files, pai_log *log)
 
 static int pai_seal_all(pagent_files *files)
 {
+    pai_log *log;
     uint32_t i;
     int result = PAGENT_OK;
     for (i = 0; i < files->logs.count && files->unsealed != 0 && result == PAGENT_OK; i++) {
         if (pai_log_at(files, i)->unsealed) result = pai_seal_log(files, pai_log_at(files, i));
+    }
+    for (i = 0; i < files->table.heads.count && files->unsealed != 0 && result == PAGENT_OK; i++) {
+        const pai_head *head = pai_head_at(&files->table, i);
+        if (head->log != PAI_LOG_UNSEALED) continue;
+        if (files->logs.count >= PAI_PAGE_ITEMS) pai_drop_logs(files);
+        result = pai_use_log(files, head->stream, &log);
+        if (result == PAGENT_OK && log->unsealed) result = pai_seal_log(files, log);
     }
     if (result == PAGENT_OK && files->logs.count > PAI_SEGMENTS_OPEN) pai_drop_logs(files);
     return result;
@@ -10705,10 +10833,12 @@ static int pai_files_flush(void *ctx, pagent_op op, pagent_io *io)
     for (i = 0; i < count; i++) {
         const pai_staged *staged = pai_staged_at(files, i);
         if (staged->superseded) pai_free_chain(&files->table, staged->before.chain, 0);
+        pai_release_followed(files, pai_log_at(files, staged->log));
     }
     files->staged.size = 0;
     files->last_batch = files->batch.size;
     files->batch.size = 0;
+    if (files->logs.count > PAI_LOGS_KEPT && files->logs.count > 4 * count) pai_drop_logs(files); /* most sleep */
     return PAGENT_OK;
 }
 
@@ -10802,7 +10932,8 @@ static int pai_read_chain(pagent_files *files, pai_reading *reading)
 /* ---- Older history: back from the newest segment, INDEX by INDEX, to the one that has the version; then forward,
    block by block. A cursor remembers where the last read stopped, so that reading on costs what it reads. */
 
-/* Which segment comes after `number` (0: none), and where the blocks of `number` end. */
+/* Which segment comes after `number` (0: none), and where the blocks of `number` end. Several may name it: the one that
+   is not void is the one that a later segment leads back to. */
 static int pai_find_successor(pagent_files *files, const pai_log *log, uint32_t number, uint32_t *next, uint64_t *limit)
 {
     pai_segment *segment;
@@ -10813,9 +10944,15 @@ static int pai_find_successor(pagent_files *files, const pai_log *log, uint32_t 
     while (number != log->number && at < log->number) {
         result = pai_get_segment(files, log->stream, ++at, &segment);
         if (result != PAGENT_OK || segment->before > number) break;
-        if (segment->before != number) continue;
-        *next = at; /* the last of those that name it: others before are void */
-        *limit = segment->before_cut;
+    }
+    while (result == PAGENT_OK && at > number) {
+        result = pai_get_segment(files, log->stream, at, &segment);
+        if (result == PAGENT_OK && segment->before == number) {
+            *next = at;
+            *limit = segment->before_cut;
+            break;
+        }
+        if (result == PAGENT_OK) at = segment->before;
     }
     return result;
 }
@@ -10839,6 +10976,7 @@ static int pai_find_history(pagent_files *files, const pai_reading *reading)
 {
     const pai_log *log = reading->log;
     uint32_t number = log->number, found = 0, blocks;
+    uint64_t id = 0;
     int result;
     files->cursor.stream = 0;
     while (number != 0) {
@@ -10849,6 +10987,7 @@ static int pai_find_history(pagent_files *files, const pai_reading *reading)
         wanted.version = 0;
         result = pai_get_segment(files, log->stream, number, &segment);
         if (result == PAGENT_E_NOT_FOUND) break;
+        if (result == PAGENT_OK && id != 0 && segment->id != id) break; /* trimmed, and made again by a zombie */
         if (result == PAGENT_OK) result = pai_look_at_size(files, segment);
         if (result == PAGENT_OK) result = pai_read_index(files, segment, pai_want_record, &wanted, &link, &blocks);
         if (result != PAGENT_OK) return result;
@@ -10856,6 +10995,7 @@ static int pai_find_history(pagent_files *files, const pai_reading *reading)
         if (reading->oldest || wanted.version < reading->version) found = number;
         if (found != 0 && !reading->oldest) break;
         number = segment->before;
+        id = segment->before_id;
     }
     if (found == 0) return PAGENT_E_TRIMMED;
     files->cursor.number = found;
@@ -11167,11 +11307,12 @@ static int pai_files_trim(void *ctx, const pagent_trim *request, pagent_io *io)
     }
     if (result == PAGENT_OK) result = pai_list_segments(files, 0);
     for (first = 0; result == PAGENT_OK && io->stream == 0; first = last + 1) {
-        int found = pai_listed_log(files, first, &last);
+        int found = pai_listed_log(files, &first, &last);
         if (found == PAGENT_END) break;
         if (found == PAGENT_OK) result = pai_trim_log(files, first, last, io);
         else if (!files->per_agent) result = found;
     }
+    pai_free_buffer(&files->heap, &files->listed);
     return result;
 }
 
@@ -11210,7 +11351,7 @@ PAGENT_API int pagent_close_files(pagent_files *files)
     if (files->failed == 0) result = pai_seal_all(files);
     for (i = 0; i < files->logs.count && files->failed == 0; i++) {
         const pai_log *log = pai_log_at(files, i);
-        if (log->claimed) pai_release_segment(files, log, log->end);
+        if (log->claimed) pai_release_segment(files, log->stream, log->number, log->end);
     }
     freed = pai_free_files(files);
     return result != PAGENT_OK ? result : freed;
@@ -11357,6 +11498,24 @@ static int pai_verify_newest(pai_verify *verify, pai_log *log)
     return pai_gravity(result) != 0 ? PAGENT_OK : result;
 }
 
+/* Is the segment one of the log's? An empty one that no other leads back to is not: a zombie made it, or it is void.
+   Then *next is 0. */
+static int pai_verify_place(pagent_files *files, uint64_t stream, uint32_t number, uint32_t *next)
+{
+    pai_segment *segment;
+    uint64_t id = 0;
+    int found = 0, result = PAGENT_OK;
+    if (*next != 0) {
+        result = pai_get_segment(files, stream, *next, &segment);
+        if (result == PAGENT_OK) id = segment->before_id;
+    }
+    if (result == PAGENT_OK) result = pai_get_segment(files, stream, number, &segment);
+    if (result != PAGENT_OK || (*next != 0 && segment->id == id)) return result;
+    result = pai_has_block(files, segment, segment->start, &found);
+    if (result == PAGENT_OK && !found) *next = 0;
+    return result;
+}
+
 static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, uint32_t newest)
 {
     pagent_files *files = verify->files;
@@ -11374,6 +11533,11 @@ static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, 
         uint64_t limit, link = 0;
         uint32_t next;
         result = pai_find_successor(files, &ends, number, &next, &limit);
+        if (result == PAGENT_OK && number != ends.number) result = pai_verify_place(files, stream, number, &next);
+        if (result == PAGENT_OK && next == 0 && number != ends.number) {
+            number++;
+            continue;
+        }
         if (result == PAGENT_OK && next != 0) result = pai_get_segment(files, stream, next, &segment);
         if (result == PAGENT_OK && next != 0) link = segment->before_link;
         if (next == 0 || result != PAGENT_OK) limit = UINT64_MAX;
@@ -11412,7 +11576,7 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
     }
     for (first = 0; result == PAGENT_OK; first = last + 1) {
         const pai_listed *listed;
-        if (pai_listed_log(files, first, &last) == PAGENT_END) break; /* a gap has been reported */
+        if (pai_listed_log(files, &first, &last) == PAGENT_END) break; /* a gap has been reported */
         listed = pai_listed_at(&files->listed, 0);
         result =
             pai_verify_log(&verify, listed[first].major, (uint32_t)listed[first].minor, (uint32_t)listed[last].minor);
@@ -12049,14 +12213,18 @@ static int pai_posix_add_name(pai_posix *posix, int which, const char *name)
     return PAGENT_OK;
 }
 
+static void pai_posix_free_names(pai_posix *posix, int which)
+{
+    free(posix->listing[which].names);
+    memset(&posix->listing[which], 0, sizeof posix->listing[which]);
+}
+
 /* Reads a folder's names in one go: a listing does not change while it is walked. */
 static int pai_posix_read_names(pai_posix *posix, int which)
 {
     int result = PAGENT_OK, descriptor;
     DIR *stream;
-    posix->listing[which].size = 0;
-    posix->listing[which].at = 0;
-    posix->listing[which].index = 0;
+    pai_posix_free_names(posix, which);
     descriptor = pai_posix_open_at(posix, which ? "inbox" : ".", O_RDONLY | O_DIRECTORY);
     if (descriptor < 0) return descriptor;
     stream = fdopendir(descriptor - 1);
@@ -12086,12 +12254,15 @@ static int pai_posix_list(void *ctx, const char *folder, uint32_t index, char na
     pai_posix *posix = (pai_posix *)ctx;
     int which = folder[0] != 0;
     const char *at;
-    if (index == 0 || index < posix->listing[which].index) {
+    if (index == 0 || index < posix->listing[which].index || posix->listing[which].names == NULL) {
         int result = pai_posix_read_names(posix, which);
         if (result != PAGENT_OK) return result;
     }
     for (;;) {
-        if (posix->listing[which].at >= posix->listing[which].size) return PAGENT_END;
+        if (posix->listing[which].at >= posix->listing[which].size) {
+            pai_posix_free_names(posix, which);
+            return PAGENT_END;
+        }
         at = posix->listing[which].names + posix->listing[which].at;
         if (posix->listing[which].index == index) break;
         posix->listing[which].at += strlen(at) + 1;
@@ -12198,8 +12369,8 @@ static void pai_posix_free(pai_posix *posix)
     if (posix->root >= 0) (void)close(posix->root);
     if (posix->inbox >= 0) (void)close(posix->inbox);
     if (posix->lock >= 0) (void)close(posix->lock);
-    free(posix->listing[0].names);
-    free(posix->listing[1].names);
+    pai_posix_free_names(posix, 0);
+    pai_posix_free_names(posix, 1);
     free(posix);
 }
 

@@ -434,6 +434,7 @@ static void json_data(json *j, const char *name, pagent_bytes data)
 static int open_dir(program *p, int create)
 {
     int result = pagent_open_posix(&p->dir, p->store, create);
+    if (result == PAGENT_E_NOT_FOUND) return complain(p, EXIT_TROUBLE, "%s: there is no such directory", p->store);
     if (result != PAGENT_OK) {
         return complain(p, EXIT_TROUBLE, "%s: not a directory that can be used as a store: %s", p->store,
                         pagent_message(result));
@@ -946,14 +947,16 @@ static void print_counts(const pagent_block_info *block)
     if (block->effects_settled != 0)
         (void)printf("  -%u effect%s", (unsigned)block->effects_settled, block->effects_settled == 1 ? "" : "s");
     if (block->transcript_entries != 0) (void)printf("  +%u to transcript", (unsigned)block->transcript_entries);
-    if (block->context_changed != 0) (void)printf("  context %u bytes", (unsigned)block->context_changed);
+    if (block->context_changed != 0)
+        (void)printf("  context %u byte%s", (unsigned)block->context_changed, block->context_changed == 1 ? "" : "s");
     (void)printf("  [%u bytes]\n", (unsigned)block->block_size);
 }
 
 /* One line for what happened, a second for the event's data. */
 static void print_block(const program *p, const char *agent, const place *where, const pagent_block_info *block)
 {
-    char time[32], name[CELL], event[CELL], from[CELL], to[CELL], who[CELL];
+    char time[32], name[CELL], event[CELL], from[CELL], to[CELL], who[CELL], what[2 * CELL + 64];
+    size_t width;
     format_time(time, block->time_ms);
     (void)escape(event, sizeof event, or_empty(block->event), strlen(or_empty(block->event)));
     (void)escape(from, sizeof from, or_empty(block->from), strlen(or_empty(block->from)));
@@ -966,9 +969,12 @@ static void print_block(const program *p, const char *agent, const place *where,
                      (width_of(name) < (size_t)where->width ? width_of(name) : (size_t)where->width));
     }
     (void)printf("%5" PRIu64 "  %-24s  %-8s", block->version, time, block->type);
-    if (event[0] != 0 && strcmp(event, block->type) != 0) (void)printf("  %s", event);
-    if (who[0] != 0) (void)printf(" by %s", who);
-    if (or_empty(block->outcome)[0] != 0) (void)printf(" (%s)", block->outcome);
+    if (strcmp(event, block->type) == 0) event[0] = 0;
+    (void)snprintf(what, sizeof what, "%s%s%s%s%s%s", event, who[0] != 0 ? " by " : "", who, event[0] != 0 ? " (" : "",
+                   or_empty(block->outcome), event[0] != 0 ? ")" : "");
+    width = width_of(what);
+    (void)printf("  %s", what);
+    print_spaces(width < 32 ? 32 - width : 0);
     if (to[0] != 0 && strcmp(from, to) != 0) (void)printf("  %s%s-> %s", from, from[0] != 0 ? " " : "", to);
     print_counts(block);
     if (block->data.size != 0) print_data(p, "       data ", block->data);

@@ -660,8 +660,8 @@ static int review_sum_up(review_app *app)
         printf("%llu of %llu settled, %llu published", (unsigned long long)tally.ended, (unsigned long long)tally.total,
                (unsigned long long)tally.in_state[REVIEW_PUBLISHED]);
         if (waiting != 0)
-            printf("; %llu wait for a person: review status, review show ID, review approve ID",
-                   (unsigned long long)waiting);
+            printf("; %llu wait%s for a person: review status, review show ID, review approve ID",
+                   (unsigned long long)waiting, waiting == 1 ? "s" : "");
         if (tally.in_state[REVIEW_FAILED] != 0)
             printf("; %llu failed", (unsigned long long)tally.in_state[REVIEW_FAILED]);
         if (tally.parked != 0) printf("; %llu parked: review retry ID", (unsigned long long)tally.parked);
@@ -806,11 +806,13 @@ static void review_print_status(review_app *app, const pagent_view *view, const 
         printf("}\n");
         return;
     }
-    printf("%-42s %-12s", info->name, info->state);
+    printf("%-32s %-12s", info->name, info->state);
     if (context->category[0] != 0) printf(" %3u  %-14s", (unsigned)context->risk, context->category);
     else printf("   -  %-14s", "-");
     review_format_span(span, review_clock(app), info->time_ms);
-    printf(" %-12s", span);
+    printf(" %s", span);
+    if (asked || info->status == PAGENT_PARKED || info->status == PAGENT_FAILED_STATUS)
+        printf("%*s", strlen(span) < 11 ? 11 - (int)strlen(span) : 0, "");
     if (asked) {
         review_format_span(span, review_clock(app), question.deadline_ms);
         printf(" asks a person%s%s", question.deadline_ms == PAGENT_FOREVER ? "" : ", expires ",
@@ -833,7 +835,8 @@ static int review_verb_status(review_app *app)
     uint64_t cursor = 0, count = 0;
     int i, code = review_open_reader(app), found = 0;
     if (code != 0) return code;
-    if (!app->options.json) printf("%-42s %-12s %4s %-14s %s\n", "DOCUMENT", "STATE", "RISK", " CATEGORY", " CHANGED");
+    if (!app->options.json)
+        printf("%-32s %-12s %4s  %-14s %-11s %s\n", "DOCUMENT", "STATE", "RISK", "CATEGORY", "CHANGED", "NOTE");
     for (i = 1; i < app->options.word_count; i++) {
         char name[PAGENT_NAME_MAX + 1];
         found = review_find(app, app->options.words[i], name);
@@ -1001,8 +1004,14 @@ static void review_print_block(review_app *app, const pagent_block_info *block)
         return;
     }
     review_format_time(time, block->time_ms);
-    printf("%5llu  %s  %-9s %-21s %-9s", (unsigned long long)block->version, time, block->type, block->event,
-           block->outcome);
+    printf("%5llu  %s  %-9s", (unsigned long long)block->version, time, block->type);
+    if (strcmp(block->type, "claim") == 0) {
+        printf(" another process took over\n");
+        return;
+    }
+    printf(" %-21s %s", block->event, block->outcome);
+    if (block->to != NULL && (block->from == NULL || strcmp(block->from, block->to) != 0))
+        printf("%*s", strlen(block->outcome) < 9 ? 9 - (int)strlen(block->outcome) : 0, "");
     if (block->from != NULL && block->to != NULL && strcmp(block->from, block->to) != 0)
         printf(" %s -> %s", block->from, block->to);
     if (block->who != NULL && block->who[0] != 0) printf("  (%s)", block->who);
@@ -1023,6 +1032,8 @@ static int review_verb_history(review_app *app)
         (void)review_close(app);
         return code != 0 ? code : REVIEW_EXIT_STORAGE;
     }
+    if (!app->options.json)
+        printf("%5s  %-19s  %-9s %-21s %-9s %s\n", "#", "TIME", "BLOCK", "EVENT", "OUTCOME", "STATE");
     do {
         if (pagent_view_block(view, &block) == PAGENT_OK) review_print_block(app, &block);
     } while ((result = pagent_view_next(view)) == PAGENT_OK);

@@ -291,14 +291,22 @@ static void review_check_witness_line(review_audit *audit, const char *what, con
 static void review_check_witness(review_audit *audit, const char *path)
 {
     FILE *file = fopen(path, "r");
-    char what[16], key[PAGENT_KEY_SIZE];
-    unsigned attempt;
+    char line[160], what[16], key[PAGENT_KEY_SIZE], number[16], *end;
     size_t i;
     if (file == NULL) {
         review_fault_found(audit, path, 0, "cannot be read");
         return;
     }
-    while (fscanf(file, "%15s %79s %u", what, key, &attempt) == 3) review_check_witness_line(audit, what, key, attempt);
+    while (fgets(line, sizeof line, file) != NULL) {
+        unsigned long attempt = 0;
+        end = NULL;
+        if (sscanf(line, "%15s %79s %15s", what, key, number) == 3) attempt = strtoul(number, &end, 10);
+        if (end != NULL && *end == 0 && attempt <= UINT32_MAX) {
+            review_check_witness_line(audit, what, key, (unsigned)attempt);
+        } else {
+            review_fault_found(audit, path, 0, "has a line that is not \"what key attempt\"");
+        }
+    }
     (void)fclose(file);
     for (i = 0; i < audit->call_count; i++) {
         if (audit->calls[i].end == REVIEW_CALL_ANSWERED && audit->calls[i].begun == 0) {
@@ -314,8 +322,9 @@ static void review_print_proof(const review_audit *audit, const char *witness)
     unsigned long long documents = audit->documents, settled = audit->settled;
     printf("  documents   %llu, settled %llu: %llu published, %llu rejected or cancelled\n", documents, settled,
            (unsigned long long)audit->published, (unsigned long long)(settled - audit->published - audit->other_ends));
-    printf("  versions    %llu blocks, contiguous from 1 in every journal; %llu changes of owner\n",
-           (unsigned long long)audit->blocks, (unsigned long long)(audit->owners - documents));
+    printf("  versions    %llu blocks, contiguous from 1 in every journal; %llu change%s of owner\n",
+           (unsigned long long)audit->blocks, (unsigned long long)(audit->owners - documents),
+           audit->owners - documents == 1 ? "" : "s");
     printf("  calls       %llu issued, %llu repeated%s", (unsigned long long)audit->calls_issued,
            (unsigned long long)audit->repeated,
            audit->repeated == audit->retried ? "" : ", all of them in flight when their process was killed");
@@ -324,15 +333,16 @@ static void review_print_proof(const review_audit *audit, const char *witness)
                (unsigned long long)audit->retried);
     printf("\n");
     if (witness != NULL) {
-        printf("  witness     %llu calls were really begun; %llu times a report was found written already, by a "
-               "process that "
-               "was killed before it could say so\n",
-               (unsigned long long)audit->begun, (unsigned long long)audit->found);
+        printf(
+            "  witness     really begun: %llu; a report found written already, by a process that was killed before it "
+            "could say so: %llu\n",
+            (unsigned long long)audit->begun, (unsigned long long)audit->found);
     }
-    printf("  answers     %llu durable, each used once; %llu failures, %llu calls dropped\n",
-           (unsigned long long)audit->answers, (unsigned long long)audit->failures, (unsigned long long)audit->dropped);
-    printf("  reports     %llu files, each written once, byte for byte what its journal says\n",
-           (unsigned long long)audit->reports);
+    printf("  answers     %llu durable, each used once; %llu failure%s, %llu call%s dropped\n",
+           (unsigned long long)audit->answers, (unsigned long long)audit->failures, audit->failures == 1 ? "" : "s",
+           (unsigned long long)audit->dropped, audit->dropped == 1 ? "" : "s");
+    printf("  reports     %llu file%s, each written once, byte for byte what its journal says\n",
+           (unsigned long long)audit->reports, audit->reports == 1 ? "" : "s");
 }
 
 static void review_print_proof_json(const review_audit *audit)

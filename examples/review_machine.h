@@ -449,7 +449,7 @@ static int review_ask_person(void *ctx, pagent_step *step, uint32_t tag)
 {
     review_context *context = review_context_of(step);
     uint64_t deadline = PAGENT_FOREVER;
-    review_out action;
+    review_out action = {0};
     int result;
     (void)tag;
     context->decision = REVIEW_UNDECIDED;
@@ -516,7 +516,7 @@ static int review_on_expired(void *ctx, pagent_step *step, uint32_t tag)
 /* Entering "publishing". */
 static int review_publish(void *ctx, pagent_step *step, uint32_t tag)
 {
-    review_out action;
+    review_out action = {0};
     int result = review_compose((review_desk *)ctx, step, &action);
     (void)tag;
     if (result != PAGENT_OK) return result;

@@ -28,6 +28,7 @@ enum oracle_allow { /* what a check may forgive */
 typedef struct oracle_block {
     uint64_t stream, version, digest;
     int state;
+    uint32_t writer;
     uint32_t shown; /* the last reading that met it */
 } oracle_block;
 
@@ -37,6 +38,7 @@ typedef struct oracle {
     uint64_t first[ORACLE_STREAMS]; /* of each stream: versions below may have been trimmed */
     uint64_t streams[ORACLE_STREAMS];
     uint32_t readings;
+    uint32_t writer; /* who hands in blocks: with several at a time each is told only of its own */
     pai_crc crc;
 } oracle;
 
@@ -48,7 +50,7 @@ typedef struct oracle_seen { /* a stream, as it was read */
 
 static inline void oracle_reset(oracle *o)
 {
-    o->count = o->readings = 0;
+    o->count = o->readings = o->writer = 0;
     memset(o->first, 0, sizeof o->first);
     memset(o->streams, 0, sizeof o->streams);
     pai_crc_init(&o->crc);
@@ -88,19 +90,23 @@ static inline void oracle_claim(oracle *o, const uint8_t *blocks, uint32_t size)
         made->version = pai_get64(blocks + at + 24);
         made->digest = oracle_digest(blocks + at, length);
         made->state = ORACLE_CLAIMED;
+        made->writer = o->writer;
         made->shown = 0;
         (void)oracle_slot(o, made->stream);
         at += length;
     }
 }
 
-/* The newest block that was claimed under this version: is acknowledged, or was refused for certain. */
+/* The writer's newest block that was claimed under this version: is acknowledged, or was refused for certain. */
 static inline void oracle_decide(oracle *o, uint64_t stream, uint64_t version, int state)
 {
     uint32_t i = o->count;
     while (i-- != 0) {
         oracle_block *block = &o->blocks[i];
-        if (block->stream != stream || block->version != version || block->state != ORACLE_CLAIMED) continue;
+        if (block->stream != stream || block->version != version || block->state != ORACLE_CLAIMED ||
+            block->writer != o->writer) {
+            continue;
+        }
         block->state = state;
         return;
     }

@@ -457,7 +457,10 @@ TEST(buffers_grow)
         host.memory.fail_at = fail;
         for (i = 0; i < 1000; i++) {
             size_t before = buffer.size;
-            int result = pai_append_bytes(&heap, &buffer, &i, sizeof i);
+            uint8_t bytes[4];
+            int result;
+            pai_put32(bytes, i);
+            result = pai_append_bytes(&heap, &buffer, bytes, sizeof bytes);
             if (result != PAGENT_OK) {
                 CHECK_EQ(result, PAGENT_E_MEMORY);
                 CHECK_EQ(buffer.size, before);
@@ -472,7 +475,33 @@ TEST(buffers_grow)
     }
 }
 
-TEST_MAIN(ROW(crc_known_answers), ROW(crc_agrees), PORTABLE_ROWS ROW(header_layout), ROW(header_bits),
+/* The arena: what is freed comes back in one piece, what moves keeps its bytes, and nothing comes from elsewhere. */
+TEST(arena)
+{
+    static uint64_t room[512];
+    pagent_arena arena;
+    uint8_t *a, *b, *c;
+    void *all;
+    uint32_t i;
+    pagent_init_arena(&arena, room, sizeof room);
+    a = (uint8_t *)pagent_arena_allocate(&arena, NULL, 0, 100);
+    b = (uint8_t *)pagent_arena_allocate(&arena, NULL, 0, 200);
+    c = (uint8_t *)pagent_arena_allocate(&arena, NULL, 0, 300);
+    if (!CHECK(a != NULL && b != NULL && c != NULL)) return;
+    CHECK((uintptr_t)b % 8 == 0 && b >= a + 100 && c >= b + 200);
+    for (i = 0; i < 100; i++) a[i] = (uint8_t)i;
+    a = (uint8_t *)pagent_arena_allocate(&arena, a, 100, 1000); /* b stands in the way: it moves */
+    if (!CHECK(a != NULL)) return;
+    for (i = 0; i < 100; i++) CHECK_EQ(a[i], i);
+    CHECK(pagent_arena_allocate(&arena, NULL, 0, sizeof room) == NULL);
+    CHECK(pagent_arena_allocate(&arena, b, 200, 0) == NULL);
+    CHECK(pagent_arena_allocate(&arena, a, 1000, 0) == NULL);
+    CHECK(pagent_arena_allocate(&arena, c, 300, 0) == NULL);
+    all = pagent_arena_allocate(&arena, NULL, 0, sizeof room - 256);
+    CHECK(all != NULL && arena.used <= sizeof room);
+}
+
+TEST_MAIN(ROW(arena), ROW(crc_known_answers), ROW(crc_agrees), PORTABLE_ROWS ROW(header_layout), ROW(header_bits),
           ROW(header_limits), ROW(blocks_have_no_zero_line), ROW(blocks_resist_whitening), ROW(block_damage),
           ROW(sections_stay_inside), ROW(summary_of_anything), ROW(link_covers), ROW(numbers_and_texts),
           ROW(buffers_grow))

@@ -29,6 +29,9 @@ static struct {
     uint32_t denied_after; /* … are refused from the one with this number on … */
     int denied_with;       /* … with this */
     uint64_t unchained;    /* version that reading shows with another predecessor */
+    uint64_t swapped;      /* version that reading shows with another context, and all links as they have to be */
+    uint32_t swapped_at;   /* the byte of it */
+    uint32_t stolen; /* the next append is in doubt, and somebody else's block, so many bytes longer, stands there */
 } w;
 
 /* ---- the machine ---- */
@@ -158,8 +161,39 @@ static int host_call(void *ctx, const pagent_call *call, pagent_answer *answer)
     return PAGENT_PENDING;
 }
 
+/* Somebody else was quicker: another owner's block, of the same event, stands where the engine's was to go. */
+static int steal(void *ctx, const pagent_append *request, pagent_io *io)
+{
+    pagent_append theirs = *request;
+    uint8_t *block = (uint8_t *)malloc(request->size + w.stolen + 128u);
+    uint32_t size, longer = w.stolen;
+    pai_block header;
+    pai_crc crc;
+    pai_crc_init(&crc);
+    w.stolen = 0;
+    if (block == NULL || request->count != 1) abort();
+    memcpy(block, request->blocks, request->size);
+    CHECK_EQ(pai_decode_header(&crc, block, 0, &header), PAGENT_OK);
+    size = header.payload_size;
+    if (header.flags & PAI_WHITE) pai_whiten(block + 64, pai_padded(size), header.stream, header.version);
+    if (longer > 8) {
+        memset(block + 64 + size, 0x5A, longer);
+        pai_put_section(block + 64 + size, PAI_TAG_PAD, 0, longer - 8);
+        size += longer;
+    }
+    header.epoch++;
+    pai_finish_block(&crc, block, &header, &size);
+    theirs.blocks = block;
+    theirs.size = pai_block_size(&header);
+    theirs.epoch++;
+    CHECK_EQ(w.store.append(ctx, &theirs, io), PAGENT_OK);
+    free(block);
+    return PAGENT_E_IN_DOUBT;
+}
+
 static int store_append(void *ctx, const pagent_append *request, pagent_io *io)
 {
+    if (w.stolen != 0) return steal(ctx, request, io);
     if (request->stream == w.denied) {
         if (w.denied_after == 0) return w.denied_with;
         w.denied_after--;
@@ -167,9 +201,25 @@ static int store_append(void *ctx, const pagent_append *request, pagent_io *io)
     return w.store.append(ctx, request, io);
 }
 
+static void swap_context(const pai_crc *crc, uint8_t *block, pai_block *header)
+{
+    uint32_t padded = pai_padded(header->payload_size), at = 0, found = 0;
+    pai_section section;
+    if (header->flags & PAI_WHITE) pai_whiten(block + 64, padded, header->stream, header->version);
+    while (pai_next_section(block + 64, header->payload_size, &at, &section) == PAGENT_OK) {
+        if (section.tag != PAI_TAG_CONTEXT || !CHECK(w.swapped_at < section.size)) continue;
+        block[section.data - block + w.swapped_at] ^= 1;
+        found = 1;
+    }
+    CHECK(found);
+    if (header->flags & PAI_WHITE) pai_whiten(block + 64, padded, header->stream, header->version);
+    header->payload_crc = pai_crc32c(crc, 0, block + 64, padded);
+}
+
 static int store_read(void *ctx, const pagent_read *request, pagent_io *io)
 {
     int result = w.store.read(ctx, request, io);
+    uint64_t link = 0;
     uint32_t at = 0;
     pai_crc crc;
     pai_block header;
@@ -177,10 +227,11 @@ static int store_read(void *ctx, const pagent_read *request, pagent_io *io)
     while (result == PAGENT_OK && at < io->size) {
         uint8_t *block = request->buffer + at;
         if (pai_decode_header(&crc, block, 0, &header) != PAGENT_OK) break;
-        if (header.version == w.unchained) {
-            header.previous ^= 1;
-            pai_encode_header(&crc, block, &header, 0);
-        }
+        if (header.version == w.unchained) header.previous ^= 1;
+        if (header.version == w.swapped) swap_context(&crc, block, &header);
+        if (w.swapped != 0 && header.version > w.swapped) header.previous = link;
+        pai_encode_header(&crc, block, &header, 0);
+        link = pai_link(&crc, block);
         at += pai_block_size(&header);
     }
     return result;
@@ -533,6 +584,35 @@ TEST(conflict_fences)
     end_world();
 }
 
+/* Row 15: an append is in doubt, and what reading finds there is somebody else's, as long as ours or longer. Ours is
+   not written as well. An owner is fenced, and starts nothing; who had not claimed the agent yet takes it over. */
+TEST(doubt_finds_another)
+{
+    uint32_t longer;
+    for (longer = 8; longer <= 512; longer += 504) {
+        pagent_info before, after;
+        if (!test_case(longer)) continue;
+        begin_world();
+        CHECK_EQ(post("x", "a", NULL, 0), PAGENT_OK);
+        (void)look_at("x", &before, NULL);
+        w.stolen = longer;
+        CHECK_EQ(post("x", "use", NULL, 0), PAGENT_E_FENCED);
+        CHECK_EQ(w.begun, 0);
+        CHECK_EQ(post("x", "a", NULL, 0), PAGENT_E_FENCED);
+        (void)look_at("x", &after, NULL);
+        CHECK_EQ(after.version, before.version + 1);
+        CHECK_EQ(w.begun, 0);
+        end_world();
+        begin_world();
+        (void)pagent_close_engine(w.engine);
+        open_engine();
+        w.stolen = longer;
+        CHECK_EQ(post("x", "b", NULL, 0), PAGENT_OK);
+        CHECK_TEXT(look_at("x", &after, NULL).log, "bb"); /* theirs and ours */
+        end_world();
+    }
+}
+
 /* A block whose checksums hold but which does not name the one before it is not read over. */
 TEST(broken_chain)
 {
@@ -550,6 +630,31 @@ TEST(broken_chain)
     open_engine();
     CHECK_EQ(post("x", "a", NULL, 0), PAGENT_E_CORRUPT);
     end_world();
+}
+
+/* A change of the context is applied to the bytes that it was made from, or not at all: here the snapshot before it is
+   another's, although every checksum and every link holds. */
+TEST(change_of_another_context)
+{
+    uint32_t at;
+    for (at = 0; at < 2; at++) {
+        pagent_view *view = NULL;
+        if (!test_case(at)) continue;
+        begin_world();
+        CHECK_EQ(post("x", "a", NULL, 0), PAGENT_OK); /* replaces byte 0 */
+        CHECK_EQ(post("x", "b", NULL, 0), PAGENT_OK); /* byte 1 */
+        w.swapped = 1;
+        w.swapped_at = at;
+        CHECK_EQ(pagent_open_view(w.engine, "x", 0, &view), PAGENT_E_CORRUPT);
+        pagent_close_view(view);
+        (void)pagent_close_engine(w.engine);
+        open_engine();
+        CHECK_EQ(post("x", "a", NULL, 0), PAGENT_E_CORRUPT);
+        w.swapped = 0;
+        live_again();
+        CHECK_TEXT(look_at("x", NULL, NULL).log, "ab");
+        end_world();
+    }
 }
 
 /* Version and link, kept elsewhere, tell a journal that lost its end, or went another way, from the one that it was. */
@@ -573,4 +678,5 @@ TEST(anchors)
 
 TEST_MAIN(ROW(anchors), ROW(answer_of_another_life), ROW(waiting_calls), ROW(calls_in_doubt), ROW(repeats_count),
           ROW(backoff), ROW(total_deadline), ROW(deferred_in_order), ROW(parked), ROW(calls_end_with_their_state),
-          ROW(signals_arrive_once), ROW(transcript_stays_in_its_blocks), ROW(conflict_fences), ROW(broken_chain))
+          ROW(signals_arrive_once), ROW(transcript_stays_in_its_blocks), ROW(conflict_fences), ROW(doubt_finds_another),
+          ROW(broken_chain), ROW(change_of_another_context))

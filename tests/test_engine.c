@@ -179,6 +179,36 @@ TEST(cut_often)
     }
 }
 
+/* Closed in good order after any number of rounds, with commits under way: a message whose step is not durable is still
+   in the inbox. Its sender waits; it does not send again. */
+TEST(close_with_mail)
+{
+    uint32_t kind, i, rounds;
+    for (kind = 0; kind < WORLD_KINDS; kind++) {
+        for (i = 0; i < PLAYS; i++) {
+            if (plays[i].notes == 0) continue;
+            for (rounds = 1; rounds <= 60; rounds++) {
+                int result;
+                if (!test_sweep((rounds * PLAYS + i) * WORLD_KINDS + kind)) continue;
+                world_begin(kind, &plays[i], test.seed + rounds);
+                w.use_inbox = 1;
+                on->store.late = 100;
+                CHECK_EQ(world_open(), PAGENT_OK);
+                w.patience = rounds;
+                result = world_work();
+                CHECK(result == PAGENT_OK || result == PAGENT_E_TIMEOUT);
+                CHECK_EQ(world_close(), PAGENT_OK);
+                w.crashed_once = 1; /* what was called is in doubt */
+                world_disarm();
+                on->store.late = 0;
+                CHECK_EQ(world_live(UINT64_MAX), PAGENT_OK);
+                world_check();
+                world_end();
+            }
+        }
+    }
+}
+
 /* ---- failing callbacks ------------------------------------------------------------------------------------------- */
 
 /* Each call of the directory and the device: once, for ever, all of its kind; done and not done. */
@@ -505,6 +535,6 @@ TEST(strange_clocks)
 }
 
 TEST_MAIN(ROW(plays_end_well), ROW(cut_memory), ROW(cut_shared), ROW(cut_per_agent), ROW(cut_inbox_memory),
-          ROW(cut_inbox_shared), ROW(cut_twice), ROW(cut_often), ROW(disk_call_fails), ROW(store_call_fails),
-          ROW(allocation_fails), ROW(host_call_fails), ROW(late_and_failing), ROW(full_disk), ROW(full_disk_then_room),
-          ROW(strange_clocks), ROW(rivals_memory), ROW(rivals_shared), ROW(rivals_per_agent))
+          ROW(cut_inbox_shared), ROW(cut_twice), ROW(cut_often), ROW(close_with_mail), ROW(disk_call_fails),
+          ROW(store_call_fails), ROW(allocation_fails), ROW(host_call_fails), ROW(late_and_failing), ROW(full_disk),
+          ROW(full_disk_then_room), ROW(strange_clocks), ROW(rivals_memory), ROW(rivals_shared), ROW(rivals_per_agent))

@@ -582,6 +582,58 @@ TEST(bad_requests)
 }
 
 /* After trimming, old history is gone by name, and agents go on. */
+/* An agent keeps to the tables that made it: without them it waits, and with them it goes on beside newer ones. */
+TEST(changed_tables)
+{
+    static pagent_machine newer;
+    static const pagent_machine *const only_new[] = {&newer}, *const both[] = {&worker, &newer};
+    uint32_t kind;
+    newer = worker;
+    newer.version = worker.version + 1;
+    EACH_KIND(kind)
+    {
+        pagent_request what = new_request(PAGENT_RETRY, "a");
+        pagent_info info;
+        programs("W1", "W1");
+        CHECK_EQ(create("a", "W1"), PAGENT_OK);
+        w.machines = only_new;
+        w.machine_count = 1;
+        again();
+        CHECK_EQ(note("a", 1, NULL, PAGENT_ANY), PAGENT_E_MACHINE_CHANGED);
+        CHECK_EQ(request(&what), PAGENT_E_MACHINE_CHANGED);
+        w.machines = both;
+        w.machine_count = 2;
+        again();
+        CHECK_EQ(note("a", 1, NULL, PAGENT_ANY), PAGENT_OK);
+        CHECK_EQ(create("b", "W1"), PAGENT_OK);
+        (void)memo_at("a", 0, &info);
+        CHECK_EQ(info.machine_version, worker.version);
+        (void)memo_at("b", 0, &info);
+        CHECK_EQ(info.machine_version, newer.version);
+        end();
+        w.machines = NULL;
+    }
+}
+
+/* Of several machines the text names the one that is wrong. */
+TEST(wrong_machine_is_named)
+{
+    static pagent_machine wrong;
+    static const pagent_machine *const machines[] = {&worker, &wrong};
+    wrong = worker;
+    wrong.name = "clerk";
+    wrong.timers = "nap never";
+    if (!begin(0)) return;
+    CHECK_EQ(world_close(), PAGENT_OK);
+    w.machines = machines;
+    w.machine_count = 2;
+    CHECK_EQ(world_open(), PAGENT_E_MACHINE);
+    CHECK_TEXT(w.text, "machine clerk: timers[1] \"never\": add a row for never.timer");
+    w.machines = NULL;
+    CHECK_EQ(world_open(), PAGENT_OK);
+    end();
+}
+
 TEST(trimming)
 {
     uint32_t kind;
@@ -625,6 +677,37 @@ static int same(const char *left, const char *right)
 {
     if (left == NULL || left[0] == 0) return right == NULL || right[0] == 0;
     return right != NULL && strcmp(left, right) == 0;
+}
+
+/* The engine's tables grow with a crowd, and shrink after it when the engine goes idle. */
+TEST(crowd)
+{
+    uint32_t kind;
+    EACH_KIND(kind)
+    {
+        pai_agent *agents[200];
+        uint32_t i;
+        programs("W1", "A0");
+        CHECK_EQ(create("a", "W1"), PAGENT_OK);
+        CHECK_EQ(create("b", "A0"), PAGENT_OK);
+        for (i = 0; i < 200; i++) {
+            agents[i] = pai_get_agent(on->engine, i + 1);
+            if (!CHECK(agents[i] != NULL)) break;
+            pai_set_wake(on->engine, agents[i], on->host.now_ms + 1000000u + i * 77u % 100u);
+        }
+        pai_shrink(on->engine); /* all are there: nothing to shrink */
+        CHECK_EQ(on->engine->bucket_count, 256);
+        while (i-- != 0) {
+            CHECK(pai_find_agent(on->engine, i + 1) == agents[i]);
+            pai_free_agent(on->engine, agents[i]);
+        }
+        on->host.now_ms += 2000;
+        poll_until_idle();
+        CHECK_EQ(on->engine->bucket_count, 64);
+        CHECK_EQ(note("a", 1, NULL, PAGENT_ANY), PAGENT_OK);
+        CHECK_EQ(decide("b", PAGENT_APPROVE, any_effect, 0), PAGENT_OK);
+        end();
+    }
 }
 
 TEST(requests_as_bytes)
@@ -699,5 +782,5 @@ TEST(requests_as_bytes)
 }
 
 TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), ROW(rollback), ROW(rollback_of_a_call),
-          ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests), ROW(trimming),
-          ROW(requests_as_bytes))
+          ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests),
+          ROW(changed_tables), ROW(wrong_machine_is_named), ROW(trimming), ROW(crowd), ROW(requests_as_bytes))

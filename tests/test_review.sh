@@ -607,7 +607,7 @@ test_signals() {
         kill -s $signal "$owner"
         wait "$owner" || fault "SIG$signal: it ended with $?"
         owner=''
-        grep -q '1 of 2 settled, 1 published; 1 wait for a person' owner.log || fault "it says: $(cat owner.log)"
+        grep -q '1 of 2 settled, 1 published; 1 waits for a person' owner.log || fault "it says: $(cat owner.log)"
     done
 }
 

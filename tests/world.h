@@ -105,6 +105,8 @@ typedef struct world {
     pagent_memory *memory;
     uint32_t use_inbox;
     uint32_t hold_effects;
+    const pagent_machine *const *machines; /* NULL: the worker alone */
+    uint32_t machine_count;
     uint32_t healed; /* the handler of K no longer fails */
     uint32_t idle;
     uint32_t agent_count;
@@ -717,8 +719,8 @@ static int world_open(void)
     config.store = sim_store_of(&on->store, &store);
     config.limits = w.limits;
     config.hold_effects = w.hold_effects;
-    config.machines = workers;
-    config.machine_count = 1;
+    config.machines = w.machines != NULL ? w.machines : workers;
+    config.machine_count = w.machines != NULL ? w.machine_count : 1;
     result = pagent_open_engine(&on->engine, &config, w.text);
     on->store.engine = on->engine;
     if (result != PAGENT_OK) {

@@ -1,7 +1,10 @@
 // A chat-completions server that misbehaves on purpose. The path's first part says how: POST /MODE/chat/completions.
 // It speaks raw TCP, because most of what it does no HTTP library would do. It listens on 127.0.0.1 only, prints its
-// port, and ends when its standard input ends.
+// port, and ends when its standard input ends. usage: node misbehave.mjs [FILE.pem]
+// With a key and certificate it listens with TLS, too, and prints that port behind the other.
+import { readFileSync } from 'node:fs';
 import net from 'node:net';
+import tls from 'node:tls';
 
 const seen = new Map();     // idempotency key -> requests with it
 const held = new Map();     // mode -> connections that wait for the others
@@ -186,7 +189,7 @@ function serve(socket, request) {
   else reply(socket, 404, {}, '{"error":{"message":"no such mode"}}');
 }
 
-const server = net.createServer((socket) => {
+function listen(socket) {
   let text = '';
   socket.setEncoding('utf8');
   socket.on('error', () => {});
@@ -203,8 +206,14 @@ const server = net.createServer((socket) => {
       serve(socket, request);
     }
   });
-});
+}
 
-server.listen(0, '127.0.0.1', () => console.log(server.address().port));
+const servers = [net.createServer(listen)];
+if (process.argv[2]) {
+  const pem = readFileSync(process.argv[2]);
+  servers.push(tls.createServer({ key: pem, cert: pem }, listen).on('tlsClientError', () => {}));
+}
+for (const server of servers) await new Promise((done) => server.listen(0, '127.0.0.1', done));
+console.log(servers.map((server) => server.address().port).join(' '));
 process.stdin.resume();
 process.stdin.on('end', () => process.exit(0));

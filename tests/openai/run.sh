@@ -116,8 +116,16 @@ count() { # NAME STATUS: adds what a test's closing line counts
     fi
 }
 
-if start misbehave node misbehave.mjs; then
-    port=$(cat "$out/misbehave.port")
+pem=''
+rm -f "$out/self-signed.pem"
+if openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -keyout "$out/key.pem" -out "$out/cert.pem" \
+    >"$out/openssl.log" 2>&1; then
+    pem=$out/self-signed.pem
+    cat "$out/key.pem" "$out/cert.pem" >"$pem"
+fi
+if start misbehave node misbehave.mjs ${pem:+"$pem"}; then
+    read -r port tls_port <"$out/misbehave.port"
+    [ -z "$tls_port" ] || export PAGENT_TEST_TLS_PORT=$tls_port
     for name in test_client test_engine; do
         timeout 300 "$out/$name" "$port" >"$out/$name.out" 2>&1
         count $name $?
@@ -136,17 +144,18 @@ inference_packages() { # 1: they cannot be had, with the reason in $why
     command -v npm >/dev/null || return 1
     why="its package is for Linux on x86-64"
     [ "$(uname -sm)" = "Linux x86_64" ] || return 1
-    if ! cmp -s package.json "$out/installed.json"; then
+    if ! cmp -s package-lock.json "$out/installed.json"; then
         [ "${NO_INSTALL:-0}" = 0 ] || {
             why="NO_INSTALL is set and the npm packages are not there"
             return 1
         }
-        echo "installing the npm packages of tests/openai/package.json into $1/openai"
-        cp package.json "$out/package.json"
+        echo "installing the npm packages of tests/openai/package-lock.json into $1/openai"
+        cp package.json package-lock.json "$out/"
         why="npm could not install its packages (see openai/npm.log in the build folder)"
-        (cd "$out" && npm install --ignore-scripts --omit=optional --no-package-lock --no-audit --no-fund) \
+        # Not npm ci: that demands the optional packages of every platform, which a mirror may not have.
+        (cd "$out" && npm install --no-save --ignore-scripts --omit=optional --no-audit --no-fund) \
             >"$out/npm.log" 2>&1 || return 1
-        cp package.json "$out/installed.json"
+        cp package-lock.json "$out/installed.json"
     fi
 }
 

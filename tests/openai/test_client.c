@@ -12,28 +12,7 @@
 #define CLOCK_START UINT64_C(1893456000000) /* 2030-01-01T00:00:00Z */
 #define KEY "sk-test-0123456789"
 
-/* ---- harness -------------------------------------------------------------------------------------------------- */
-
-static uint32_t passed, failed, failures; /* tests; failed checks of the test that runs */
-static const char *about;                 /* it */
-
-/* Ends the test before it; NULL: that was the last one. */
-static void begin_test(const char *name)
-{
-    if (about != NULL && failures == 0) passed++;
-    if (about != NULL && failures != 0) failed++;
-    failures = 0;
-    about = name;
-}
-
-static void check(int good, const char *what, int line)
-{
-    if (!good) {
-        failures++;
-        printf("FAILED %s: %s (line %d)\n", about, what, line);
-    }
-}
-#define CHECK(condition) check((condition) ? 1 : 0, #condition, __LINE__)
+#include "harness.h"
 
 typedef struct delivery {
     pagent_call_id id;
@@ -597,6 +576,59 @@ static void test_no_connection(void)
     (void)close(bound);
 }
 
+/* A server with a certificate that nobody vouches for: refused before a byte of the request, with the key in it, is
+   sent, and the sentence says what it is about. */
+static void test_certificate(void)
+{
+    const char *tls_port = getenv("PAGENT_TEST_TLS_PORT");
+    pagent_openai_options options = {0};
+    pagent_openai *openai;
+    char url[64];
+    if (tls_port == NULL) {
+        skipped++;
+        printf("skipped self-signed certificate: openssl is missing, which makes one\n");
+        return;
+    }
+    begin_test("self-signed certificate");
+    (void)snprintf(url, sizeof url, "https://127.0.0.1:%s/good", tls_port);
+    options.url = url;
+    openai = open_client("", &options);
+    CHECK(begin(openai, 1, "x") == PAGENT_PENDING);
+    perform_all(openai, 1);
+    CHECK(last.answer.outcome == PAGENT_FAILED && last.answer.code == PAGENT_OPENAI_E_CONNECT);
+    if (!CHECK(strstr(last.data, "no connection to the server: ") != NULL && strstr(last.data, "certificate") != NULL))
+        printf("       %s\n", last.data);
+    pagent_openai_close(openai);
+}
+
+/* The handshake is never answered: a queue that is full drops it. The connection's own timeout ends that, long before
+   the transfer's would. */
+static void test_connect_timeout(void)
+{
+    pagent_openai_options options = {0};
+    pagent_openai *openai;
+    struct sockaddr_in at;
+    char url[64];
+    int bound = make_socket(&at, 0), waiting[8];
+    uint32_t i;
+    begin_test("connect timeout");
+    for (i = 0; i < 8; i++) { /* nobody accepts these */
+        waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)connect(waiting[i], (const struct sockaddr *)(const void *)&at, sizeof at);
+    }
+    (void)snprintf(url, sizeof url, "http://127.0.0.1:%d", ntohs(at.sin_port));
+    options.url = url;
+    options.connect_timeout_ms = 100;
+    openai = open_client("", &options);
+    CHECK(begin(openai, 1, "x") == PAGENT_PENDING);
+    perform_all(openai, 1);
+    CHECK(last.answer.outcome == PAGENT_FAILED && last.answer.code == PAGENT_OPENAI_E_CONNECT);
+    if (!CHECK(strstr(last.data, "no connection to the server in time: ") != NULL)) printf("       %s\n", last.data);
+    pagent_openai_close(openai);
+    for (i = 0; i < 8; i++) (void)close(waiting[i]);
+    (void)close(bound);
+}
+
 /* The n-th and all later allocations fail: an error or a failure, nothing lost, nothing leaked. */
 static void test_memory(void)
 {
@@ -657,11 +689,11 @@ int main(int argc, char **argv)
         test_cancel();
         test_engine_refuses();
         test_no_connection();
+        test_certificate();
+        test_connect_timeout();
         test_memory();
         begin_test("at the end");
         CHECK(heap_used == 0);
     }
-    begin_test(NULL);
-    printf("%u passed, %u failed, 0 skipped\n", (unsigned)passed, (unsigned)failed);
-    return failed != 0;
+    return end_tests();
 }

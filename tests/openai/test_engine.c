@@ -8,29 +8,7 @@
 #define PAGENT_OPENAI_IMPLEMENTATION
 #include "pagent_openai.h"
 
-/* ---- harness -------------------------------------------------------------------------------------------------- */
-
-static uint32_t passed, failed, failures; /* tests; failed checks of the test that runs */
-static const char *about;                 /* it */
-
-/* Ends the test before it; NULL: that was the last one. */
-static void begin_test(const char *name)
-{
-    if (about != NULL && failures == 0) passed++;
-    if (about != NULL && failures != 0) failed++;
-    failures = 0;
-    about = name;
-}
-
-static int check(int good, const char *what, int line)
-{
-    if (!good) {
-        failures++;
-        printf("FAILED %s: %s (line %d)\n", about, what, line);
-    }
-    return good;
-}
-#define CHECK(condition) check((condition) ? 1 : 0, #condition, __LINE__)
+#include "harness.h"
 
 /* ---- the agent: asks, and notes what came back ---------------------------------------------------------------- */
 
@@ -381,7 +359,5 @@ int main(int argc, char **argv)
         test_cancel(port);
         test_crash(port);
     }
-    begin_test(NULL);
-    printf("%u passed, %u failed, 0 skipped\n", (unsigned)passed, (unsigned)failed);
-    return failed != 0;
+    return end_tests();
 }
