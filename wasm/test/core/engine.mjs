@@ -223,8 +223,8 @@ for (const [kind, make] of Object.entries(kinds)) {
       await first.create('a', 'planner');
       await until(first, 'a', (view) => view.state === 'asking');
       const second = await start(where);
-      await second.post('a', 'note', 'second');
-      await fails('E_FENCED', () => first.post('a', 'note', 'first'));
+      await second.post('a', 'note', 2);
+      await fails('E_FENCED', () => first.post('a', 'note', 1));
       equal(JSON.stringify((await second.view('a')).context.notes), '[2]');
       await first.close();
       await second.close();
