@@ -589,10 +589,8 @@ static void on_discard(void *ctx, const pagent_damage_report *report)
     host_discard(report);
 }
 
-/* Before open. `options` without its callback. */
-EXPORT(open_files) int paw_open_files(pagent_file_options *options, char *text)
+static pagent_dir make_dir(void)
 {
-    pagent_host host = make_host();
     pagent_dir dir = {sizeof dir,
                       NULL,
                       {sizeof dir.dev, NULL, on_pread, on_pwrite, on_sync, on_truncate, on_file_size},
@@ -606,6 +604,14 @@ EXPORT(open_files) int paw_open_files(pagent_file_options *options, char *text)
                       on_dir_sync,
                       on_dir_lock,
                       on_dir_unlock};
+    return dir;
+}
+
+/* Before open. `options` without its callback. */
+EXPORT(open_files) int paw_open_files(pagent_file_options *options, char *text)
+{
+    pagent_host host = make_host();
+    pagent_dir dir = make_dir();
     options->on_discard = on_discard;
     return pagent_open_files(&files, &dir, &host, options, text);
 }
@@ -615,5 +621,27 @@ EXPORT(close_files) int paw_close_files(void)
     int result = pagent_close_files(files);
     files = NULL;
     return result;
+}
+
+/* Reads everything, changes nothing; each finding goes to `discard`. */
+EXPORT(verify_files) int paw_verify_files(uint32_t *torn)
+{
+    pagent_host host = make_host();
+    pagent_dir dir = make_dir();
+    return pagent_verify_files(&dir, &host, on_discard, NULL, torn);
+}
+
+/* The inbox of a directory that another process owns: nothing is opened for these two. */
+EXPORT(send_message) int paw_send_message(const pagent_request *request)
+{
+    pagent_host host = make_host();
+    pagent_dir dir = make_dir();
+    return pagent_send_message(&dir, &host, request);
+}
+
+EXPORT(read_receipt) int paw_read_receipt(const char *id, pagent_receipt *receipt)
+{
+    pagent_dir dir = make_dir();
+    return pagent_read_receipt(&dir, id, receipt);
 }
 #endif
