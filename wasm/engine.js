@@ -135,7 +135,7 @@ export class Engine {
       const text = linear.push(TEXT_SIZE);
       if (store?.directory !== undefined) {
         const code = store.directory.open(linear, exports, text);
-        if (code !== OK) throw this.#error(code, linear.text(text), undefined, store.error);
+        if (code !== OK) throw this.#error(code, linear.text(text), undefined, store.directory.error);
         this.#files = store.directory;
       }
       const table = linear.push(4 * Math.max(1, this.#machines.length));
@@ -211,7 +211,7 @@ export class Engine {
 
   #fail(code) {
     const text = this.#linear.text(this.#exports.error_text()) || undefined;
-    const why = this.#bridge?.error ?? this.#options.store?.error;
+    const why = this.#bridge?.error ?? this.#files?.error;
     this.#failure = new PagentError(nameOf(code), [text ?? this.#linear.text(this.#exports.message(code)), why?.message].filter(Boolean).join(': '), {});
     if (why !== undefined) this.#failure.cause = why;
     for (const { reject } of this.#receipts.values()) reject(this.#failure);
