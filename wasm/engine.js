@@ -134,7 +134,7 @@ export class Engine {
     linear.frame(() => {
       const text = linear.push(TEXT_SIZE);
       if (store?.directory !== undefined) {
-        const code = store.directory.open(linear, exports, text);
+        const code = store.directory.open(linear, exports, text, options.readOnly);
         if (code !== OK) throw this.#error(code, linear.text(text), undefined, store.directory.error);
         this.#files = store.directory;
       }
