@@ -1,0 +1,51 @@
+// The machine's diagram: drawn by Mermaid where it is installed, and its text where not.
+
+let loading;
+let drawn = 0;
+const kept = new Map();
+
+async function mermaid() {
+  loading ??= (async () => {
+    // Once the service worker sees requests, what is loaded now is there without a network, too.
+    if (navigator.serviceWorker && !navigator.serviceWorker.controller) {
+      await Promise.race([
+        new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve, { once: true })),
+        new Promise((resolve) => { setTimeout(resolve, 3000); }),
+      ]);
+    }
+    return (await import('./node_modules/mermaid/dist/mermaid.esm.min.mjs')).default;
+  })();
+  return loading;
+}
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** Resolves to SVG text; undefined: no Mermaid here. */
+export async function draw(text) {
+  const dark = matchMedia('(prefers-color-scheme: dark)').matches, key = `${dark} ${text}`;
+  if (kept.has(key)) return kept.get(key);
+  let tool;
+  try {
+    tool = await mermaid();
+  } catch {
+    loading = undefined;
+    return undefined;
+  }
+  const [ink, soft, line, panel, accent, onAccent] =
+    ['--ink', '--ink-soft', '--line-strong', '--panel', '--accent', '--on-accent'].map(colour);
+  tool.initialize({
+    startOnLoad: false, securityLevel: 'strict', theme: 'base', deterministicIds: true,
+    fontFamily: 'system-ui, sans-serif', state: { useMaxWidth: true, nodeSpacing: 34, rankSpacing: 34 },
+    themeVariables: {
+      darkMode: dark, background: panel, primaryColor: panel, primaryTextColor: ink, primaryBorderColor: line, lineColor: soft,
+      textColor: ink, mainBkg: panel, nodeBorder: line, clusterBkg: colour('--page'), clusterBorder: line, edgeLabelBackground: panel,
+      compositeBackground: colour('--page'), compositeTitleBackground: colour('--page'), compositeBorder: line, stateBkg: panel,
+      stateBorder: line, stateLabelColor: ink, labelBackgroundColor: panel, transitionColor: soft, transitionLabelColor: soft,
+      specialStateColor: soft, innerEndBackground: panel, altBackground: colour('--page'), fontSize: '14px',
+    },
+  });
+  const coloured = text.replace(/classDef here.*/, `classDef here fill:${accent},stroke:${accent},color:${onAccent},font-weight:600`);
+  const { svg } = await tool.render(`diagram-${++drawn}`, coloured);
+  kept.set(key, svg);
+  return svg;
+}
