@@ -253,9 +253,10 @@ class IndexedDBStore {
 
 // ---- what a commit does ---------------------------------------------------------------------------------------------
 
-function judge({ expected, epoch }, head) {
+function judge({ expected, epoch, first, blocks: [block] }, head) {
   const version = head?.version ?? 0;
   if (version !== expected) return { result: 'conflict', version };
+  if (!head && first !== 1 && (block[57] & SNAPSHOT) === 0) return { result: 'conflict', version }; // could never be read
   return { result: head && head.epoch > epoch ? 'fenced' : 'ok' };
 }
 
@@ -276,7 +277,8 @@ function whole(block) {
   return block.buffer instanceof ArrayBuffer && block.buffer.byteLength === block.length ? block : block.slice();
 }
 
-// Of the block's header (block.js): how far back the newest snapshot is, and the version.
+// Of the block's header (block.js): whether it carries a snapshot, how far back the newest one is, and the version.
+const SNAPSHOT = 1;
 const based = (block) => block[58] | (block[59] << 8);
 
 function versionOf(block) {
