@@ -415,6 +415,9 @@ function save(name, data, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
+// Not submit buttons: Enter in a field presses the form's first one.
+for (const button of document.querySelectorAll('[data-close]')) button.addEventListener('click', () => button.closest('dialog').close(''));
+
 const help = () => $('help-dialog').showModal();
 
 const buttons = {
