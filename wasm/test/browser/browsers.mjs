@@ -98,11 +98,20 @@ async function launchChromium({ profile }) {
 
 async function launchFirefox({ profile, preferences = {} }) {
   const { default: puppeteer } = await import('puppeteer-core');
-  writeFileSync(join(profile, 'user.js'), ''); // of an earlier run: puppeteer sets it aside, and must find it
-  const browser = await puppeteer.launch({
-    browser: 'firefox', executablePath: binaries.firefox, headless: true, userDataDir: profile, protocolTimeout: 600000,
-    extraPrefsFirefox: preferences,
-  });
+  const start = async (tries) => {
+    writeFileSync(join(profile, 'user.js'), ''); // of an earlier run: puppeteer sets it aside, and must find it
+    try {
+      return await puppeteer.launch({
+        browser: 'firefox', executablePath: binaries.firefox, headless: true, userDataDir: profile,
+        protocolTimeout: 600000, extraPrefsFirefox: preferences,
+      });
+    } catch (error) { // that of the run before was being put back just then
+      if (tries === 1 || !/user\.js/.test(error.message)) throw error;
+      await pause(200);
+      return start(tries - 1);
+    }
+  };
+  const browser = await start(5);
   const child = browser.process();
   return {
     kind: 'firefox', pid: child.pid,
