@@ -4048,7 +4048,7 @@ static pai_agent *pai_get_agent(pagent_engine *e, uint64_t stream)
     pai_agent *agent = pai_find_agent(e, stream);
     if (agent != NULL) return agent;
     if (e->agent_count == e->bucket_count &&
-        pai_resize_tables(e, e->bucket_count != 0 ? e->bucket_count * 2 : PAI_TABLE_MIN) != PAGENT_OK) {
+        pai_resize_tables(e, e->bucket_count != 0 ? e->bucket_count * 2 : (uint32_t)PAI_TABLE_MIN) != PAGENT_OK) {
         return NULL;
     }
     agent = (pai_agent *)pai_allocate(&e->heap, sizeof *agent);
