@@ -918,6 +918,27 @@ PAGENT_API uint64_t pagent_stream_of(const char *agent);
    Synchronous stores only. */
 PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks, size_t size, const char *as);
 
+/* One agent as a file that can be carried anywhere: a head, then its blocks, each bound to its place in the file. To
+   write one: set `name`, `log` (random) and `moved`, write a head to hold the place, then every block from the oldest on
+   (pagent_view_raw, copied), then the head again over the first. */
+#define PAGENT_PORTABLE_HEAD 512u
+typedef struct pagent_portable {
+    char name[PAGENT_NAME_MAX + 1];
+    uint64_t log;
+    uint32_t moved; /* the agent was moved out: where this is imported it goes on */
+    uint64_t count; /* of blocks; this and what follows is kept by pagent_portable_add */
+    uint64_t first;
+    uint64_t last;
+    uint64_t link; /* of the last one */
+    uint64_t bytes;
+} pagent_portable;
+/* Both return bytes to write. `add` rewrites the block for its place; 0: it is not the next whole block. */
+PAGENT_API uint32_t pagent_portable_head(const pagent_portable *file, uint8_t head[PAGENT_PORTABLE_HEAD]);
+PAGENT_API uint32_t pagent_portable_add(pagent_portable *file, uint8_t *block, uint32_t size);
+/* Checks a whole file. OK: its blocks begin at bytes + *at, made ready for pagent_import_blocks. E_FOREIGN, E_NEWER,
+   E_CORRUPT: *at is where, *what a sentence. */
+PAGENT_API int pagent_portable_open(pagent_portable *file, uint8_t *bytes, size_t size, size_t *at, const char **what);
+
 /* ---- [STORES] ------------------------------------------------------------------------------------------------- */
 
 /* Memory: for tests, and for agents that may die with the process. Has an inbox. Frees all on close. */
@@ -1547,6 +1568,7 @@ enum pai_tag {
     PAI_TAG_LOG = 32, /* from here on stream 0: the container's own */
     PAI_TAG_INDEX,
     PAI_TAG_SEAL,
+    PAI_TAG_PORTABLE,
     /* reserved, not written yet: 64 probe, 65 progress, 66 join, 67 rate, 68 budget, 69 undo, 70 child, 71 cron,
        72 migration, 73 blob, 74 codec, 75 mac, 76 token, 77 quorum, 78 escalation */
     PAI_TAG_CRITICAL = 1 /* flag */
@@ -4048,7 +4070,7 @@ static pai_agent *pai_get_agent(pagent_engine *e, uint64_t stream)
     pai_agent *agent = pai_find_agent(e, stream);
     if (agent != NULL) return agent;
     if (e->agent_count == e->bucket_count &&
-        pai_resize_tables(e, e->bucket_count != 0 ? e->bucket_count * 2 : PAI_TABLE_MIN) != PAGENT_OK) {
+        pai_resize_tables(e, e->bucket_count != 0 ? e->bucket_count * 2 : (uint32_t)PAI_TABLE_MIN) != PAGENT_OK) {
         return NULL;
     }
     agent = (pai_agent *)pai_allocate(&e->heap, sizeof *agent);
@@ -12954,6 +12976,145 @@ PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks
     }
     pai_free_state(&state);
     return result;
+}
+
+/* ---- portable files. The head is a block of stream 0 and type LOG, with one section:
+     PORTABLE   format:4 flags:4 (1: moved) count:8 first:8 last:8 link:8 bytes:8, then the agent's name ---- */
+enum {
+    PAI_PORTABLE_FORMAT = 1,
+    PAI_PORTABLE_FIXED = 48
+};
+
+PAGENT_API uint32_t pagent_portable_head(const pagent_portable *file, uint8_t head[PAGENT_PORTABLE_HEAD])
+{
+    uint8_t *payload = head + PAI_HEADER, *at = payload + PAI_SECTION;
+    uint32_t size = (uint32_t)PAI_PORTABLE_FIXED + (uint32_t)pai_length(file->name);
+    uint32_t payload_size = (uint32_t)PAI_SECTION + ((size + 7u) & ~7u);
+    pai_block header;
+    pai_crc crc;
+    pai_crc_init(&crc);
+    pai_clear(&header, sizeof header);
+    pai_clear(head, PAGENT_PORTABLE_HEAD);
+    pai_put_section(payload, PAI_TAG_PORTABLE, PAI_TAG_CRITICAL, size);
+    pai_put32(at, PAI_PORTABLE_FORMAT);
+    pai_put32(at + 4, file->moved != 0);
+    pai_put64(at + 8, file->count);
+    pai_put64(at + 16, file->first);
+    pai_put64(at + 24, file->last);
+    pai_put64(at + 32, file->link);
+    pai_put64(at + 40, file->bytes);
+    pai_copy(at + PAI_PORTABLE_FIXED, file->name, size - PAI_PORTABLE_FIXED);
+    header.log = file->log;
+    header.version = 1;
+    header.type = PAI_LOG;
+    pai_finish_block(&crc, head, &header, &payload_size);
+    return pai_block_size(&header);
+}
+
+PAGENT_API uint32_t pagent_portable_add(pagent_portable *file, uint8_t *block, uint32_t size)
+{
+    uint8_t head[PAGENT_PORTABLE_HEAD];
+    uint64_t version;
+    pai_block header;
+    pai_crc crc;
+    pai_crc_init(&crc);
+    if (size < PAI_HEADER || pai_decode_header(&crc, block, 0, &header) != PAGENT_OK) return 0;
+    version = header.version;
+    if (pai_block_size(&header) != size || (file->count != 0 && version != file->last + 1)) return 0;
+    pai_place_block(&crc, block, file->log, pagent_portable_head(file, head) + file->bytes, 0);
+    if (file->count++ == 0) file->first = version;
+    file->last = version;
+    file->link = pai_link(&crc, block);
+    file->bytes += size;
+    return size;
+}
+
+/* Checks the head. Returns its size, 0 with *result otherwise. */
+static uint32_t pai_portable_read_head(const pai_crc *crc, const uint8_t *bytes, size_t size, pagent_portable *file,
+                                       int *result)
+{
+    uint8_t payload[PAGENT_PORTABLE_HEAD];
+    pai_section section;
+    pai_block header;
+    uint32_t at = 0, name_size, whole;
+    *result = PAGENT_E_FOREIGN;
+    if (size < PAI_HEADER || pai_get32(bytes) != pai_magic) return 0;
+    *result = pai_decode_header(crc, bytes, 0, &header);
+    if (*result != PAGENT_OK) return 0;
+    *result = PAGENT_E_FOREIGN;
+    whole = pai_block_size(&header);
+    if (header.stream != 0 || header.type != PAI_LOG || whole > PAGENT_PORTABLE_HEAD) return 0;
+    *result = PAGENT_E_CORRUPT;
+    if (size < whole || pai_check_payload(crc, bytes, &header) != PAGENT_OK) return 0;
+    pai_copy(payload, bytes + PAI_HEADER, whole - PAI_HEADER);
+    if (header.flags & PAI_WHITE) pai_whiten(payload, whole - PAI_HEADER, header.stream, header.version);
+    *result = PAGENT_E_FOREIGN;
+    do { /* whitening may have put a PAD section before it */
+        if (pai_next_section(payload, header.payload_size, &at, &section) != PAGENT_OK) return 0;
+    } while (section.tag == PAI_TAG_PAD);
+    if (section.tag != PAI_TAG_PORTABLE || section.size <= PAI_PORTABLE_FIXED) return 0;
+    *result = PAGENT_E_NEWER;
+    if (pai_get32(section.data) != PAI_PORTABLE_FORMAT) return 0;
+    *result = PAGENT_E_CORRUPT;
+    name_size = section.size - PAI_PORTABLE_FIXED;
+    if (name_size > PAGENT_NAME_MAX) return 0;
+    pai_copy(file->name, section.data + PAI_PORTABLE_FIXED, name_size);
+    file->log = header.log;
+    file->moved = pai_get32(section.data + 4) & 1u;
+    file->count = pai_get64(section.data + 8);
+    file->first = pai_get64(section.data + 16);
+    file->last = pai_get64(section.data + 24);
+    file->link = pai_get64(section.data + 32);
+    file->bytes = pai_get64(section.data + 40);
+    *result = PAGENT_OK;
+    return whole;
+}
+
+PAGENT_API int pagent_portable_open(pagent_portable *file, uint8_t *bytes, size_t size, size_t *at, const char **what)
+{
+    uint64_t stream, version, link = 0, count = 0;
+    uint32_t head;
+    size_t place;
+    pai_crc crc;
+    int result;
+    pai_crc_init(&crc);
+    pai_clear(file, sizeof *file);
+    *at = 0;
+    *what = "the file's head is damaged";
+    head = pai_portable_read_head(&crc, bytes, size, file, &result);
+    if (result == PAGENT_E_FOREIGN) *what = "not an agent's portable file";
+    if (result == PAGENT_E_NEWER) *what = "written by a newer version";
+    if (result != PAGENT_OK) return result;
+    stream = pagent_stream_of(file->name);
+    version = file->first;
+    *at = size;
+    *what = "the file is cut off, or something was added";
+    if (file->count == 0 || size - head != file->bytes) return PAGENT_E_CORRUPT;
+    for (place = head; place < size; version++, count++) {
+        pai_block block;
+        *at = place;
+        *what = "damaged: this is not a block that was written here";
+        if (size - place < PAI_HEADER || pai_decode_header(&crc, bytes + place, place, &block) != PAGENT_OK) {
+            return PAGENT_E_CORRUPT;
+        }
+        *what = "damaged: the block's checksum does not match";
+        if (size - place < pai_block_size(&block) || pai_check_payload(&crc, bytes + place, &block) != PAGENT_OK) {
+            return PAGENT_E_CORRUPT;
+        }
+        *what = "damaged: this block does not follow the one before it";
+        if (block.log != file->log || block.stream != stream || block.version != version ||
+            (count != 0 && block.previous != link)) {
+            return PAGENT_E_CORRUPT;
+        }
+        link = pai_link(&crc, bytes + place);
+        pai_place_block(&crc, bytes + place, 0, 0, 0);
+        place += pai_block_size(&block);
+    }
+    *what = "damaged: the blocks are not those that the file's head announces";
+    if (count != file->count || version - 1 != file->last || link != file->link) return PAGENT_E_CORRUPT;
+    *at = head;
+    *what = "";
+    return PAGENT_OK;
 }
 
 #undef PAI_BUILTIN_MEMORY

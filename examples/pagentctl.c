@@ -1354,95 +1354,12 @@ static int verb_verify(program *p)
     return p->status;
 }
 
-/* ---- the export file ------------------------------------------------------------------------------------------ */
-
-/*  A file of blocks, in lines of 64 bytes as a log's: first one of stream 0 and type LOG, whose one section is
-
-        EXPORT   format:4  flags:4 (bit 0: moved out)  blocks:8  first version:8  last version:8  link of the last:8
-                 bytes of the blocks:8  the agent's name
-
-    then the agent's blocks, oldest first, the oldest carrying a snapshot. Every block is bound to its offset and to the
-    file's own log id, and to its predecessor, so that one that is changed, cut off, left out or put elsewhere is
-    found. */
-enum {
-    TAG_EXPORT = 35,
-    EXPORT_FORMAT = 1,
-    EXPORT_MOVED = 1,
-    EXPORT_FIXED = 48
-};
-
-typedef struct export_head {
-    uint32_t flags;
-    uint64_t count, first, last, link, bytes, log;
-    char name[PAGENT_NAME_MAX + 1];
-} export_head;
-
-/* Returns the size of the block; it fits 512 bytes. */
-static uint32_t encode_export_head(const pai_crc *crc, const export_head *head, uint8_t *block)
-{
-    uint8_t *payload = block + PAI_HEADER, *at = payload + PAI_SECTION;
-    uint32_t size = EXPORT_FIXED + (uint32_t)strlen(head->name), payload_size;
-    pai_block header;
-    memset(&header, 0, sizeof header);
-    memset(block, 0, 512);
-    pai_put_section(payload, TAG_EXPORT, PAI_TAG_CRITICAL, size);
-    pai_put32(at, EXPORT_FORMAT);
-    pai_put32(at + 4, head->flags);
-    pai_put64(at + 8, head->count);
-    pai_put64(at + 16, head->first);
-    pai_put64(at + 24, head->last);
-    pai_put64(at + 32, head->link);
-    pai_put64(at + 40, head->bytes);
-    memcpy(at + EXPORT_FIXED, head->name, strlen(head->name));
-    payload_size = PAI_SECTION + ((size + 7u) & ~7u);
-    header.log = head->log;
-    header.version = 1;
-    header.type = PAI_LOG;
-    pai_finish_block(crc, block, &header, &payload_size);
-    return pai_block_size(&header);
-}
-
-static int decode_export_head(const pai_crc *crc, const uint8_t *bytes, size_t size, export_head *head,
-                              uint32_t *block_size)
-{
-    uint8_t payload[512 - PAI_HEADER];
-    pai_block header;
-    pai_section section;
-    uint32_t at = 0, name_size;
-    if (size < PAI_HEADER || pai_get32(bytes) != pai_magic) return PAGENT_E_FOREIGN;
-    if (pai_decode_header(crc, bytes, 0, &header) != PAGENT_OK) return PAGENT_E_CORRUPT;
-    if (header.stream != 0 || header.type != PAI_LOG) return PAGENT_E_FOREIGN;
-    *block_size = pai_block_size(&header);
-    if (*block_size > 512) return PAGENT_E_FOREIGN;
-    if (size < *block_size || pai_check_payload(crc, bytes, &header) != PAGENT_OK) return PAGENT_E_CORRUPT;
-    memcpy(payload, bytes + PAI_HEADER, *block_size - PAI_HEADER);
-    if (header.flags & PAI_WHITE) pai_whiten(payload, *block_size - PAI_HEADER, header.stream, header.version);
-    do { /* whitening may have put a PAD section before it */
-        if (pai_next_section(payload, header.payload_size, &at, &section) != PAGENT_OK) return PAGENT_E_FOREIGN;
-    } while (section.tag == PAI_TAG_PAD);
-    if (section.tag != TAG_EXPORT || section.size <= EXPORT_FIXED) return PAGENT_E_FOREIGN;
-    if (pai_get32(section.data) != EXPORT_FORMAT) return PAGENT_E_NEWER;
-    name_size = section.size - EXPORT_FIXED;
-    if (name_size > PAGENT_NAME_MAX) return PAGENT_E_CORRUPT;
-    head->flags = pai_get32(section.data + 4);
-    head->count = pai_get64(section.data + 8);
-    head->first = pai_get64(section.data + 16);
-    head->last = pai_get64(section.data + 24);
-    head->link = pai_get64(section.data + 32);
-    head->bytes = pai_get64(section.data + 40);
-    head->log = header.log;
-    memcpy(head->name, section.data + EXPORT_FIXED, name_size);
-    head->name[name_size] = 0;
-    return PAGENT_OK;
-}
-
 /* ---- export --------------------------------------------------------------------------------------------------- */
 
 typedef struct output {
     FILE *file;
     char path[4096];
     char temporary[4096 + 32];
-    uint64_t offset;
 } output;
 
 static int open_output(program *p, output *out, const char *path)
@@ -1456,7 +1373,6 @@ static int open_output(program *p, output *out, const char *path)
     (void)snprintf(out->temporary, sizeof out->temporary, "%s.tmp-%ld", path, (long)getpid());
     out->file = fopen(out->temporary, "wb");
     if (out->file == NULL) return complain(p, EXIT_TROUBLE, "%s: %s", out->temporary, strerror(errno));
-    out->offset = 0;
     return EXIT_GOOD;
 }
 
@@ -1479,27 +1395,22 @@ static int put_output(program *p, output *out, const void *data, size_t size)
     if (fwrite(data, 1, size, out->file) != size) {
         return complain(p, EXIT_TROUBLE, "%s: %s", out->temporary, strerror(errno));
     }
-    out->offset += size;
     return EXIT_GOOD;
 }
 
-static int export_block(program *p, output *out, const pai_crc *crc, export_head *head, pagent_bytes raw)
+static int export_block(program *p, output *out, pagent_portable *head, pagent_bytes raw)
 {
     uint8_t *copy = (uint8_t *)need_memory(malloc(raw.size));
+    uint32_t size;
     int status;
     memcpy(copy, raw.data, raw.size);
-    pai_place_block(crc, copy, head->log, out->offset, 0);
-    head->count++;
-    head->bytes += raw.size;
-    head->link = pai_link(crc, copy);
-    head->last = pai_get64(copy + 24);
-    if (head->count == 1) head->first = head->last;
-    status = put_output(p, out, copy, raw.size);
+    size = pagent_portable_add(head, copy, raw.size);
+    status = size != 0 ? put_output(p, out, copy, size) : complain_of(p, PAGENT_E_CORRUPT, head->name);
     free(copy);
     return status;
 }
 
-static int export_blocks(program *p, output *out, const pai_crc *crc, export_head *head, uint64_t stream)
+static int export_blocks(program *p, output *out, pagent_portable *head, uint64_t stream)
 {
     pagent_view *view = NULL;
     pagent_bytes raw;
@@ -1507,11 +1418,10 @@ static int export_blocks(program *p, output *out, const pai_crc *crc, export_hea
     int result = pagent_open_view_stream(p->engine, stream, PAGENT_OLDEST, &view);
     while (result == PAGENT_OK) {
         result = pagent_view_raw(view, &raw);
-        if (result == PAGENT_OK && export_block(p, out, crc, head, raw) != EXIT_GOOD) break;
+        if (result == PAGENT_OK && export_block(p, out, head, raw) != EXIT_GOOD) break;
         if (result == PAGENT_OK) result = pagent_view_info(view, &info);
         if (result == PAGENT_OK) {
-            if (info.status == PAGENT_MOVED) head->flags |= EXPORT_MOVED;
-            else head->flags &= ~(uint32_t)EXPORT_MOVED;
+            head->moved = info.status == PAGENT_MOVED;
             result = pagent_view_next(view);
         }
     }
@@ -1520,21 +1430,19 @@ static int export_blocks(program *p, output *out, const pai_crc *crc, export_hea
     return p->status;
 }
 
-static int write_export(program *p, output *out, const found *agent, export_head *head)
+static int write_export(program *p, output *out, const found *agent, pagent_portable *head)
 {
-    uint8_t block[512];
-    pai_crc crc;
+    uint8_t block[PAGENT_PORTABLE_HEAD];
     uint32_t size;
-    pai_crc_init(&crc);
     memset(head, 0, sizeof *head);
     (void)snprintf(head->name, sizeof head->name, "%s", agent->name);
     if (p->host.random(p->host.ctx, &head->log, sizeof head->log) != 0) {
         return complain(p, EXIT_TROUBLE, "the system gives no random bytes");
     }
-    size = encode_export_head(&crc, head, block); /* holds the place: its size depends on the name only */
+    size = pagent_portable_head(head, block); /* holds the place: its size depends on the name only */
     if (put_output(p, out, block, size) != EXIT_GOOD) return p->status;
-    if (export_blocks(p, out, &crc, head, agent->summary.stream) != EXIT_GOOD) return p->status;
-    if (encode_export_head(&crc, head, block) != size)
+    if (export_blocks(p, out, head, agent->summary.stream) != EXIT_GOOD) return p->status;
+    if (pagent_portable_head(head, block) != size)
         return complain(p, EXIT_TROUBLE, "%s: the head changed its size", out->path);
     if (fseek(out->file, 0, SEEK_SET) != 0) return complain(p, EXIT_TROUBLE, "%s: %s", out->temporary, strerror(errno));
     return put_output(p, out, block, size);
@@ -1623,7 +1531,7 @@ static int move_out(program *p, const char *agent)
 static int verb_export(program *p)
 {
     output out;
-    export_head head;
+    pagent_portable head;
     found agent;
     pagent_view *view = NULL;
     pagent_info info;
@@ -1639,7 +1547,7 @@ static int verb_export(program *p)
     if (open_output(p, &out, p->arguments[1]) != EXIT_GOOD) return p->status;
     if (p->move && !moved) (void)move_out(p, agent.name);
     if (p->status == EXIT_GOOD) (void)write_export(p, &out, &agent, &head);
-    if (p->status == EXIT_GOOD && p->move && (head.flags & EXPORT_MOVED) == 0) {
+    if (p->status == EXIT_GOOD && p->move && !head.moved) {
         (void)complain(p, EXIT_REFUSED, "%s: was not moved out", agent.name);
     }
     if (close_output(p, &out, p->status == EXIT_GOOD) != EXIT_GOOD) return p->status;
@@ -1651,11 +1559,10 @@ static int verb_export(program *p)
         json_number(&j, "version", head.last);
         json_hex(&j, "link", head.link);
         json_name(&j, "moved");
-        (void)printf("%s}\n", head.flags & EXPORT_MOVED ? "true" : "false");
+        (void)printf("%s}\n", head.moved ? "true" : "false");
     } else {
         (void)printf("%s: %" PRIu64 " blocks to version %" PRIu64 " written to %s%s\n", head.name, head.count,
-                     head.last, p->arguments[1],
-                     head.flags & EXPORT_MOVED ? "; it goes on where that file is imported" : "");
+                     head.last, p->arguments[1], head.moved ? "; it goes on where that file is imported" : "");
     }
     return p->status;
 }
@@ -1686,42 +1593,7 @@ static uint8_t *read_file(program *p, const char *path, size_t *size)
     return bytes;
 }
 
-static int bad_file(program *p, uint64_t offset, const char *what)
-{
-    return complain(p, EXIT_DAMAGED, "%s: offset %" PRIu64 ": %s", p->arguments[0], offset, what);
-}
-
-/* Checks every block in its place, then takes it out of the file's frame: what is left is as outside files. */
-static int unframe(program *p, const pai_crc *crc, const export_head *head, uint8_t *bytes, size_t size, size_t at)
-{
-    uint64_t stream = pagent_stream_of(head->name), version = head->first, link = 0, count = 0;
-    if (head->count == 0 || size - at != head->bytes)
-        return bad_file(p, size, "the file is cut off, or something was added");
-    for (; at < size; version++, count++) {
-        pai_block block;
-        uint32_t block_size;
-        if (size - at < PAI_HEADER || pai_decode_header(crc, bytes + at, at, &block) != PAGENT_OK) {
-            return bad_file(p, at, "damaged: this is not a block that was written here");
-        }
-        block_size = pai_block_size(&block);
-        if (size - at < block_size || pai_check_payload(crc, bytes + at, &block) != PAGENT_OK) {
-            return bad_file(p, at, "damaged: the block's checksum does not match");
-        }
-        if (block.log != head->log || block.stream != stream || block.version != version ||
-            (count != 0 && block.previous != link)) {
-            return bad_file(p, at, "damaged: this block does not follow the one before it");
-        }
-        link = pai_link(crc, bytes + at);
-        pai_place_block(crc, bytes + at, 0, 0, 0);
-        at += block_size;
-    }
-    if (count != head->count || version - 1 != head->last || link != head->link) {
-        return bad_file(p, at, "damaged: the blocks are not those that the file's head announces");
-    }
-    return EXIT_GOOD;
-}
-
-static int bring_in(program *p, const export_head *head, const uint8_t *blocks, size_t size)
+static int bring_in(program *p, const pagent_portable *head, const uint8_t *blocks, size_t size)
 {
     pagent_request request = {0};
     int result = open_store(p, 1);
@@ -1745,30 +1617,27 @@ static int bring_in(program *p, const export_head *head, const uint8_t *blocks, 
 
 static int verb_import(program *p)
 {
-    export_head head;
-    pai_crc crc;
-    size_t size;
-    uint32_t head_size = 0;
+    pagent_portable head;
+    const char *what;
+    size_t size, at;
     uint8_t *bytes = read_file(p, p->arguments[0], &size);
     int result;
-    pai_crc_init(&crc);
     if (p->status != EXIT_GOOD) {
         free(bytes);
         return p->status;
     }
-    result = decode_export_head(&crc, bytes, size, &head, &head_size);
+    result = pagent_portable_open(&head, bytes, size, &at, &what);
     if (result == PAGENT_E_FOREIGN)
         (void)complain(p, EXIT_DAMAGED, "%s: not a file that `pagentctl export` wrote", p->arguments[0]);
     else if (result == PAGENT_E_NEWER)
         (void)complain(p, EXIT_DAMAGED, "%s: written by a newer pagentctl", p->arguments[0]);
-    else if (result != PAGENT_OK) (void)bad_file(p, 0, "the file's head is damaged");
-    else if ((head.flags & EXPORT_MOVED) == 0 && p->as == NULL) {
+    else if (result != PAGENT_OK) (void)complain(p, EXIT_DAMAGED, "%s: offset %zu: %s", p->arguments[0], at, what);
+    else if (!head.moved && p->as == NULL) {
         (void)complain(p, EXIT_REFUSED,
                        "%s: a copy of %s, which was not moved out and may go on where it is: import it as a "
                        "fork, with --as NAME",
                        p->arguments[0], head.name);
-    } else if (unframe(p, &crc, &head, bytes, size, head_size) == EXIT_GOOD &&
-               bring_in(p, &head, bytes + head_size, size - head_size) == EXIT_GOOD) {
+    } else if (bring_in(p, &head, bytes + at, size - at) == EXIT_GOOD) {
         if (p->json) {
             json j = begin_json();
             json_text(&j, "agent", p->as != NULL ? p->as : head.name);

@@ -769,16 +769,17 @@ enum {
 static void forge(const uint8_t *bytes, size_t size, size_t forge, const char *path)
 {
     uint8_t *made = (uint8_t *)need_memory(malloc(size + 512)), front[512];
-    export_head head;
-    uint32_t head_size = 0;
+    pagent_portable head;
+    int result;
     span spans[16];
     size_t count = find_blocks(bytes, size, spans, 16), out, i;
     pai_crc crc;
     pai_crc_init(&crc);
-    CHECK_EQ(decode_export_head(&crc, bytes, size, &head, &head_size), PAGENT_OK);
+    memset(&head, 0, sizeof head);
+    CHECK(pai_portable_read_head(&crc, bytes, size, &head, &result) != 0);
     CHECK_EQ(count, head.count + 1);
     if (forge == FORGE_NAME) (void)snprintf(head.name, sizeof head.name, "mallory");
-    out = encode_export_head(&crc, &head, front); /* where the blocks begin */
+    out = pagent_portable_head(&head, front); /* where the blocks begin */
     for (head.count = head.bytes = 0, i = 1; i < count; i++) {
         pai_block header;
         if (i == forge) continue;
@@ -794,7 +795,7 @@ static void forge(const uint8_t *bytes, size_t size, size_t forge, const char *p
     }
     if (forge == FORGE_LINK) head.link ^= 1;
     if (forge == FORGE_BYTES) head.bytes -= 64;
-    memcpy(made, front, encode_export_head(&crc, &head, front));
+    memcpy(made, front, pagent_portable_head(&head, front));
     save(path, made, out);
     free(made);
 }
