@@ -1473,7 +1473,6 @@ static void pai_encode_header(const pai_crc *crc, uint8_t *block, const pai_bloc
     pai_put32(block + 4, pai_header_crc(crc, block, offset));
 }
 
-#ifndef PAGENT_NO_FILE
 /* Rewrites what belongs to the container, not to the agent: which log, where in it, how much before was durable. */
 static void pai_place_block(const pai_crc *crc, uint8_t *block, uint64_t log, uint64_t offset, uint32_t unproven)
 {
@@ -1481,7 +1480,6 @@ static void pai_place_block(const pai_crc *crc, uint8_t *block, uint64_t log, ui
     pai_put32(block + 60, unproven);
     pai_put32(block + 4, pai_header_crc(crc, block, offset));
 }
-#endif
 
 /* Trusts nothing but the 64 bytes given. OK, or E_CORRUPT: not a header that was written for this offset. */
 static int pai_decode_header(const pai_crc *crc, const uint8_t *bytes, uint64_t offset, pai_block *block)
