@@ -96,7 +96,7 @@ export const tests = Object.fromEntries(Object.entries({
     const most = Math.max(before, (await worker.run('files')).length);
     await worker.run('close');
     const pool = await worker.run('poolSize', path);
-    t.check(pool <= most + 4, `${pool} files in the pool for ${most}`);
+    t.check(pool <= 2 * most, `${pool} files in the pool for ${most}`);
     await worker.run('open', path, { segmentSize: 8192, reserve: 2 }, limits);
     t.equal((await worker.run('look', 'a')).count, 300);
     await worker.run('close');
