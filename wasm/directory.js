@@ -112,10 +112,8 @@ export function directoryStore(folder, options, more = []) {
     open(linear, exports, text, reading = readOnly) {
       reading ||= readOnly;
       const say = (message) => {
-        let bytes = encoder.encode(message).subarray(0, TEXT_SIZE - 1);
-        while (bytes.length !== 0 && (bytes[bytes.length - 1] & 0x80) !== 0) bytes = bytes.subarray(0, -1);
-        linear.u8.set(bytes, text);
-        linear.u8[text + bytes.length] = 0;
+        const { written } = encoder.encodeInto(message, linear.u8.subarray(text, text + TEXT_SIZE - 1));
+        linear.u8[text + written] = 0;
       };
       if (owner !== undefined) {
         say('this store object is open in another engine');
