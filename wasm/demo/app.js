@@ -1,7 +1,7 @@
 // The page: shows what the desk reads, and hands it what a person decides.
 
 import { Desk, report } from './desk.js';
-import { draw } from './diagram.js';
+import { compact, draw } from './diagram.js';
 import { bytes, eventOf, h, plainly, stateOf, time, toneOf } from './parts.js';
 import { ENTRY, DOCUMENT_MAX, riskWord } from './review/machine.js';
 import { samples } from './samples.js';
@@ -233,7 +233,7 @@ function showJournal() {
 }
 
 async function showDiagram() {
-  const state = shown?.state, text = desk.diagram(state), svg = await draw(text);
+  const state = shown?.state, text = desk.diagram(state), svg = await draw(compact(text));
   if (state !== shown?.state) return;
   $('diagram').setAttribute('aria-label', `Diagram of the states${state ? `; the document is in ${state}` : ''}`);
   if (svg !== undefined) $('diagram').innerHTML = svg; // Mermaid's own, made safe by it
@@ -241,6 +241,7 @@ async function showDiagram() {
   $('diagram').toggleAttribute('data-drawn', svg !== undefined);
   $('diagram').setAttribute('role', svg !== undefined ? 'img' : 'group');
   $('diagram-note').hidden = svg !== undefined;
+  $('whole').hidden = svg === undefined;
   $('diagram-note').textContent = 'Run npm install in this folder to see it drawn by Mermaid.';
 }
 
@@ -420,7 +421,14 @@ for (const button of document.querySelectorAll('[data-close]')) button.addEventL
 
 const help = () => $('help-dialog').showModal();
 
+/** The diagram with its events, as large as it is drawn. */
+const whole = act(async () => {
+  $('whole-diagram').innerHTML = await draw(desk.diagram(shown?.state));
+  $('whole-dialog').showModal();
+});
+
 const buttons = {
+  whole,
   approve, edit, reject, fork, rollback, help,
   earlier: () => step(-1), later: () => step(1), now: () => travel(Infinity),
   'take-over': () => desk.takeOver(),

@@ -20,6 +20,19 @@ async function mermaid() {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+/** The states and the ways between them, each once and without its events: what a narrow column can show. */
+export function compact(text) {
+  const seen = new Set();
+  return text.split('\n').flatMap((line) => {
+    const way = /^(\s*)(\S+) --> (\S+)/.exec(line);
+    if (way === null) return [line];
+    const short = `${way[2]} --> ${way[3]}`, inside = way[1].length > 4; // [*] of the parents say where to begin
+    if (way[2] === way[3] || (seen.has(short) && !inside)) return [];
+    seen.add(short);
+    return [`${way[1]}${short}`];
+  }).join('\n');
+}
+
 /** Resolves to SVG text; undefined: no Mermaid here. */
 export async function draw(text) {
   const dark = matchMedia('(prefers-color-scheme: dark)').matches, key = `${dark} ${text}`;
@@ -35,7 +48,7 @@ export async function draw(text) {
     ['--ink', '--ink-soft', '--line-strong', '--panel', '--accent', '--on-accent'].map(colour);
   tool.initialize({
     startOnLoad: false, securityLevel: 'strict', theme: 'base', deterministicIds: true,
-    fontFamily: 'system-ui, sans-serif', state: { useMaxWidth: true, nodeSpacing: 34, rankSpacing: 34 },
+    fontFamily: 'system-ui, sans-serif', state: { useMaxWidth: false, nodeSpacing: 24, rankSpacing: 30 },
     themeVariables: {
       darkMode: dark, background: panel, primaryColor: panel, primaryTextColor: ink, primaryBorderColor: line, lineColor: soft,
       textColor: ink, mainBkg: panel, nodeBorder: line, clusterBkg: colour('--page'), clusterBorder: line, edgeLabelBackground: panel,

@@ -25,7 +25,7 @@ let browser;
 
 /** Started by hand, so that its process is ours to kill. */
 async function launch() {
-  const child = spawn(binaries.chromium, ['--headless=new', '--no-sandbox', '--disable-quic', '--no-first-run', '--disable-gpu',
+  const child = spawn(binaries.chromium, ['--headless=new', '--no-sandbox', '--disable-quic', '--no-first-run', '--disable-gpu', '--hide-scrollbars',
     '--disable-background-networking', '--disable-component-update', '--disable-sync', '--remote-debugging-port=0',
     `--user-data-dir=${profile}`, 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
   const address = await new Promise((resolve, reject) => {
@@ -115,6 +115,10 @@ test('three sample texts: two wait for a person, one is published', async () => 
   check((await text(page, '#passages')).includes('risk') || (await page.locator('#passages li').count()) > 3, 'passages are shown');
   check(await page.locator('#diagram svg').count() === 1 || await drawn(page), 'the diagram is drawn');
   await shot(page, 'desktop-light');
+  await page.click('#whole');
+  await page.waitForSelector('#whole-dialog[open] svg');
+  await page.screenshot({ path: join(shots, 'machine.png') });
+  await page.keyboard.press('Escape');
 });
 
 test('the secret of a text is not copied into the report', async () => {
