@@ -316,6 +316,22 @@ EXPORT(import_blocks) int paw_import_blocks(const uint8_t *blocks, size_t size, 
     return pagent_import_blocks(engine, blocks, size, as);
 }
 
+EXPORT(portable_head) uint32_t paw_portable_head(const pagent_portable *file, uint8_t *head)
+{
+    return pagent_portable_head(file, head);
+}
+
+EXPORT(portable_add) uint32_t paw_portable_add(pagent_portable *file, uint8_t *block, uint32_t size)
+{
+    return pagent_portable_add(file, block, size);
+}
+
+EXPORT(portable_open) int paw_portable_open(pagent_portable *file, uint8_t *bytes, size_t size, size_t *at,
+                                            const char **what)
+{
+    return pagent_portable_open(file, bytes, size, at, what);
+}
+
 EXPORT(next_agent) int paw_next_agent(uint64_t *cursor, pagent_summary *summary)
 {
     return pagent_next_agent(engine, cursor, summary);

@@ -1,6 +1,7 @@
 // The engine as JavaScript sees it. It polls whenever something happened, and sets one timer for what comes due.
 
 import * as layout from './layout.js';
+import { header } from './block.js';
 import { Bridge, readSummary, statusName } from './bridge.js';
 import { CallFailure, DEFERRED, DUPLICATE, END, IDLE, NOT_SENT, OK, PENDING, PagentError, nameOf, result } from './errors.js';
 import { Linear, toBytes } from './linear.js';
@@ -14,6 +15,7 @@ const EFFECTS = ['', 'call', 'approval', 'timer', 'signal'];
 const PHASES = ['', 'open', 'paused', 'held'];
 const CAPS = { none: 0, process: 1, power: 3 };
 const TEXT_SIZE = 120;
+const PORTABLE_HEAD = 512;
 const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
 
@@ -29,6 +31,16 @@ const monotonic = () => globalThis.performance?.now() ?? Date.now();
 
 function fillRandom(bytes) {
   for (let at = 0; at < bytes.length; at += 65536) globalThis.crypto.getRandomValues(bytes.subarray(at, at + 65536));
+}
+
+function joined(pieces) {
+  const bytes = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
 }
 
 /** An async iterator over what `push` is given, until `end`. */
@@ -63,6 +75,7 @@ class Stream {
 }
 
 export class Engine {
+  #module;
   #exports;
   #linear;
   #options;
@@ -85,6 +98,7 @@ export class Engine {
   closed = false;
 
   constructor(module, options) {
+    this.#module = module;
     this.#options = options;
     const store = options.store;
     const bridge = { append: () => result.E_STORAGE, read: () => result.E_STORAGE, list: () => result.E_STORAGE, trim: () => result.E_STORAGE };
@@ -665,6 +679,95 @@ export class Engine {
       }
     } finally {
       linear.release(cursor, 8);
+    }
+  }
+
+  // ---- carrying an agent elsewhere
+
+  /** The newest state's blocks, oldest first, as portable bytes. */
+  async export(agent) {
+    const { moved, blocks } = await this.#blocksOf(agent);
+    const linear = this.#linear;
+    const of = layout.portable;
+    return linear.frame(() => {
+      const file = linear.push(of.SIZE), head = linear.push(PORTABLE_HEAD);
+      linear.u8.set(toBytes(agent), file + of.name);
+      (this.#options.random ?? fillRandom)(linear.u8.subarray(file + of.log, file + of.log + 8));
+      linear.setU32(file + of.moved, moved ? 1 : 0);
+      const placed = blocks.map((block) => linear.frame(() => {
+        const at = linear.pushBytes(block);
+        if (this.#exports.portable_add(file, at, block.length) === 0) throw this.#error(result.E_CORRUPT);
+        return linear.copy(at, block.length);
+      }));
+      return joined([linear.copy(head, this.#exports.portable_head(file, head)), ...placed]);
+    });
+  }
+
+  async #blocksOf(agent) {
+    const view = await this.#openView(agent, Infinity);
+    const blocks = [];
+    try {
+      for (let code = OK; code !== END;) {
+        blocks.push(this.#readBlock(view).raw);
+        while ((code = this.#exports.view_next(view)) === PENDING) await this.#viewReady(view, code, agent);
+        await this.#viewReady(view, code, agent);
+      }
+      return { moved: this.#readView(view).status === 'moved', blocks };
+    } finally {
+      this.#closeView(view);
+    }
+  }
+
+  /** Checks portable bytes: { name, moved, blocks: their bytes, end to end }. */
+  #openPortable(bytes) {
+    const linear = this.#linear;
+    const of = layout.portable;
+    return linear.frame(() => {
+      const file = linear.push(of.SIZE), at = linear.push(4), what = linear.push(4), copy = linear.pushBytes(bytes);
+      const code = this.#exports.portable_open(file, copy, bytes.length, at, what);
+      if (code !== OK) throw this.#error(code, `offset ${linear.u32(at)}: ${linear.text(linear.u32(what))}`);
+      return {
+        name: linear.text(file + of.name), moved: linear.u32(file + of.moved) !== 0,
+        blocks: linear.copy(copy + linear.u32(at), bytes.length - linear.u32(at)),
+      };
+    });
+  }
+
+  async import(bytes, { as } = {}) {
+    this.#live();
+    const { name, moved, blocks } = this.#openPortable(bytes);
+    if (as === undefined && !moved) {
+      throw new PagentError('E_REFUSED', `a copy of ${name}, which was not moved out and may go on where it is: import it as a fork`);
+    }
+    if (await this.has(as ?? name)) throw new PagentError('E_EXISTS', `an agent '${as ?? name}' is in this store`);
+    if (this.#bridge === undefined) this.#importBlocks(blocks, as);
+    else await this.#importInto(this.#bridge.store, blocks, as ?? name, as);
+    if (as === undefined) await this.#submit('moveIn', name);
+    return as ?? name;
+  }
+
+  #importBlocks(blocks, as) {
+    const linear = this.#linear;
+    linear.frame(() => {
+      const code = this.#exports.import_blocks(linear.pushBytes(blocks), blocks.length, linear.pushText(as));
+      if (code < OK) throw this.#error(code);
+    });
+  }
+
+  /** By way of an engine in memory, which checks the blocks, or forks what they end in. */
+  async #importInto(store, blocks, name, as) {
+    const memory = new Engine(this.#module, { clock: this.#options.clock, random: this.#options.random });
+    try {
+      memory.#importBlocks(blocks, as);
+      const made = (await memory.#blocksOf(name)).blocks;
+      for await (const summary of memory.agents()) {
+        const [answer] = await store.commit([{ stream: summary.stream, expected: 0, epoch: header(made.at(-1)).epoch, first: header(made[0]).version, blocks: made, summary }]);
+        if (answer.result === 'ok') continue;
+        throw new PagentError(answer.result === 'conflict' ? 'E_EXISTS' : `E_${answer.result.toUpperCase().replace('-', '_')}`,
+          `the store refuses '${name}': ${answer.result}`);
+      }
+    } finally {
+      await memory.close();
     }
   }
 

@@ -24,5 +24,6 @@ export const receipt = { SIZE: 136, result: 0, verb: 4, version: 8, text: 16 };
 export const info = { SIZE: 264, name: 0, stream: 128, version: 136, changed_version: 144, link: 160, due_ms: 176, time_ms: 184, created_ms: 192, machine: 200, state: 204, parent_agent: 208, parent_version: 216, machine_version: 224, status: 228, flags: 232, error: 236, error_text: 240, context: 244, transcript_count: 252, effect_count: 256, mailbox_count: 260 };
 export const effect = { SIZE: 80, id: 0, kind: 16, phase: 20, name: 24, target: 28, attempt: 32, due_ms: 40, deadline_ms: 48, payload: 56, digest: 64, key: 72 };
 export const block_info = { SIZE: 88, version: 0, epoch: 8, link: 16, time_ms: 24, type: 32, event: 36, outcome: 40, from: 44, to: 48, block_size: 52, effects_issued: 56, effects_settled: 60, transcript_entries: 64, context_changed: 68, data: 72, who: 80 };
+export const portable = { SIZE: 184, name: 0, log: 128, moved: 136, count: 144, first: 152, last: 160, link: 168, bytes: 176 };
 export const damage_report = { SIZE: 184, damage: 0, result: 4, file: 8, offset: 16, size: 24, stream: 32, version: 40, text: 60 };
 export const file_options = { SIZE: 32, size: 0, log_per_agent: 4, read_only: 8, truncate_suspect: 12, segment_size: 16, preallocate_max: 20, on_discard: 24 };

@@ -35,6 +35,7 @@ const structs = {
   effect: 'id kind phase name target attempt due_ms deadline_ms payload digest key',
   block_info: `version epoch link time_ms type event outcome from to block_size effects_issued effects_settled
                transcript_entries context_changed data who`,
+  portable: 'name log moved count first last link bytes',
   damage_report: 'damage result file offset size stream version text',
   file_options: 'size log_per_agent read_only truncate_suspect segment_size preallocate_max on_discard',
 };

@@ -189,6 +189,36 @@ for (const [kind, make] of Object.entries(kinds)) {
     await final.close();
   });
 
+  test(`${kind}: moved by a file, and forked`, async () => {
+    const here = await start(make());
+    const there = await start(make());
+    await here.create('a', 'planner');
+    await until(here, 'a', (view) => view.state === 'asking');
+    const copy = await here.export('a');
+    await fails('E_REFUSED', () => there.import(copy));
+    equal(await there.import(copy, { as: 'twin' }), 'twin');
+    equal((await there.view('twin')).parent.agent, 'a');
+    await here.moveOut('a');
+    await fails('E_FINISHED', () => here.post('a', 'note', 1));
+    const moved = await here.export('a');
+    equal(await there.import(moved), 'a');
+    await fails('E_EXISTS', () => there.import(moved));
+    const bad = moved.slice();
+    bad[bad.length - 9] ^= 1;
+    await fails('E_CORRUPT', () => there.import(bad, { as: 'b' }));
+    const asking = await there.view('a');
+    equal(asking.state, 'asking');
+    equal(asking.effects.length, 1);
+    await there.approve('a');
+    await until(there, 'a', (view) => view.state === 'done');
+    const links = [];
+    for await (const block of here.history('a')) links.push(block.link);
+    let index = 0;
+    for await (const block of there.history('a')) if (index < links.length) equal(block.link, links[index++]);
+    await here.close();
+    await there.close();
+  });
+
   if (make().again) {
     test(`${kind}: a new engine goes on`, async () => {
       const where = make();
