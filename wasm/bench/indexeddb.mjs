@@ -1,8 +1,9 @@
-// node wasm/bench/indexeddb.mjs [--browsers=chromium,firefox,webkit] [--rounds=11] [--ms=400] [filter]
+// node wasm/bench/indexeddb.mjs [--browsers=chromium,firefox,webkit] [--rounds=11] [--ms=300] [filter]
 //
-// How fast the IndexedDB store is, against a bare strict transaction of the same shape: get the head, then add the
-// block and put the head, done at oncomplete; without index, copy or checks. Both run in one page in alternating rounds,
-// each on its own database; a ratio is the median over the pairs of neighbouring rounds. 1 or more is good.
+// How fast the engine over IndexedDB, and the store alone, are, against a bare strict transaction of the same shape: get
+// the head, then add the block and put the head, done at oncomplete; without index, copy or checks. Both run in one page
+// in alternating rounds, each on its own database; a ratio is the median over the pairs of neighbouring rounds. 1 or more
+// is good. A step of the engine is a signal posted and handled: one block, durable when the promise resolves.
 // The same file runs in the page.
 
 const streamOf = (number) => (BigInt(number + 1) * 0x9e3779b97f4a7c15n & 0xffffffffffffffffn).toString(16).padStart(16, '0');
@@ -66,11 +67,75 @@ async function rate(step, ms) {
   return count * 1000 / (now - start);
 }
 
+/** Notes how often it was told to go. */
+const counter = {
+  name: 'counter', signals: ['go'], initial: { count: 0, name: 'a small context', list: [1, 2, 3] },
+  states: { on: {}, off: { final: true } },
+  transitions: [
+    { from: 'on', event: 'go', action: (step) => { step.context.count++; } },
+    { from: 'on', event: 'cancel', to: 'off' },
+  ],
+};
+
+/** A step of each of the agents, all asked for at once. */
+async function engineSubject({ agents }, name) {
+  const [{ open }, { indexedDB: openStore }] = [await import('../index.js'), await import('../stores/indexeddb.js')];
+  const engine = await open({ machines: [counter], store: await openStore(name), limits: { requestsMax: 2048, loadedMax: 2048 } });
+  const names = Array.from({ length: agents }, (_, i) => `agent-${i}`);
+  await Promise.all(names.map((agent) => engine.create(agent, 'counter')));
+  const step = agents === 1 ? () => engine.post('agent-0', 'go') : () => Promise.all(names.map((agent) => engine.post(agent, 'go')));
+  return { step, engine, close: () => engine.close() };
+}
+
+/** Bytes of a block that the engine writes for a step. */
+export async function blockSize() {
+  const name = `bench-size-${Date.now()}`, { step, engine, close } = await engineSubject({ agents: 1 }, name), sizes = [];
+  for (let i = 0; i < 20; i++) await step();
+  for await (const { raw } of engine.history('agent-0')) sizes.push(raw.length);
+  await close();
+  indexedDB.deleteDatabase(name);
+  return median(sizes.slice(2));
+}
+
+/** Milliseconds from nothing to all agents listed with an engine that runs them; to the view of one; and of a bare getAll. */
+export async function listing({ rounds, agents, steps }) {
+  const name = `bench-list-${Date.now()}`, { step, close } = await engineSubject({ agents }, name);
+  for (let i = 1; i < steps; i++) await step();
+  await close();
+  const [{ open, load }, { indexedDB: openStore }] = [await import('../index.js'), await import('../stores/indexeddb.js')];
+  const wasm = await load(), times = { list: [], view: [], bare: [] };
+  for (let round = 0; round < rounds; round++) {
+    const start = performance.now();
+    const engine = await open({ wasm, machines: [counter], store: await openStore(name) });
+    let count = 0;
+    for await (const { version } of engine.agents()) count += version === steps ? 1 : 0;
+    times.list.push(performance.now() - start);
+    if (count !== agents) throw new Error(`${count} agents of ${steps} steps`);
+    const viewing = performance.now(), { context } = await engine.view(`agent-${round * 31 % agents}`);
+    times.view.push(performance.now() - viewing);
+    if (context.count !== steps - 1) throw new Error(`${context.count} steps counted`);
+    await engine.close();
+    const reading = performance.now();
+    await new Promise((resolve) => {
+      indexedDB.open(name).onsuccess = ({ target: { result: bare } }) => {
+        bare.transaction('heads').objectStore('heads').getAll().onsuccess = () => {
+          bare.close();
+          resolve();
+        };
+      };
+    });
+    times.bare.push(performance.now() - reading);
+  }
+  indexedDB.deleteDatabase(name);
+  return times;
+}
+
 /** Rates in commits a second, of each round, of both. */
 export async function compare({ rounds, ms, ours, theirs }) {
   const { indexedDB: openStore } = await import('../stores/indexeddb.js');
   const { makeBlock } = await import('../test/browser/tools.mjs');
   const start = async (shape, name) => {
+    if (shape.engine) return engineSubject(shape, name);
     if (shape.bare) {
       const database = await openBare(name);
       return { step: subject((appends) => commitBare(database, appends), makeBlock, shape), close: () => database.close() };
@@ -91,8 +156,8 @@ export async function compare({ rounds, ms, ours, theirs }) {
       else rates.theirs.push(await rate(b.step, ms));
     }
   }
-  a.close();
-  b.close();
+  await a.close();
+  await b.close();
   for (const database of ['a', 'b']) indexedDB.deleteDatabase(`${name}-${database}`);
   return rates;
 }
@@ -129,7 +194,7 @@ async function main() {
   const { join } = await import('node:path');
   const { launch, missing } = await import('../test/browser/browsers.mjs');
   const { serve } = await import('../test/browser/server.mjs');
-  const options = { browsers: 'chromium,firefox,webkit', rounds: '11', ms: '400' };
+  const options = { browsers: 'chromium', rounds: '11', ms: '300' };
   let filter = '';
   for (const word of process.argv.slice(2)) {
     const [, name, value] = /^--(\w+)=(.*)$/.exec(word) ?? [];
@@ -138,45 +203,64 @@ async function main() {
   }
   const rounds = Number(options.rounds), ms = Number(options.ms), size = 512;
   const one = { agents: 1, size }, hundred = { agents: 100, size };
+  const step = { agents: 1, engine: true }, steps = { agents: 100, engine: true };
   const lines = [
-    ['one agent', 'bare, one agent', 1, 1, { ours: one, theirs: { ...one, bare: true } }],
-    ['one agent, a new due time each step', 'bare, one agent', 1, 1, { ours: { ...one, due: true }, theirs: { ...one, bare: true } }],
-    ['one agent, 16 KiB blocks', 'bare, the same', 1, 1, { ours: { ...one, size: 16384 }, theirs: { ...one, size: 16384, bare: true } }],
-    ['100 agents in one commit()', 'bare, 100 x get, add, put', 100, 100, { ours: hundred, theirs: { ...hundred, bare: true } }],
-    ['100 agents in one commit()', 'one agent', 100, 1, { ours: hundred, theirs: one }],
+    ['engine, one agent', 'bare, block of that size', 1, 1, { ours: step, theirs: { agents: 1, bare: true } }],
+    ['engine, 100 agents ready at once', 'engine, one agent', 100, 1, { ours: steps, theirs: step }],
+    ['engine, 100 agents ready at once', 'bare, 100 x get, add, put', 100, 100, { ours: steps, theirs: { agents: 100, bare: true } }],
+    ['store, one agent', 'bare, one agent', 1, 1, { ours: one, theirs: { ...one, bare: true } }],
+    ['store, one agent, a new due time each step', 'bare, one agent', 1, 1, { ours: { ...one, due: true }, theirs: { ...one, bare: true } }],
+    ['store, one agent, 16 KiB blocks', 'bare, the same', 1, 1, { ours: { ...one, size: 16384 }, theirs: { ...one, size: 16384, bare: true } }],
+    ['store, 100 agents in one commit()', 'bare, 100 x get, add, put', 100, 100, { ours: hundred, theirs: { ...hundred, bare: true } }],
+    ['store, 100 agents in one commit()', 'store, one agent', 100, 1, { ours: hundred, theirs: one }],
   ];
+  let measured = 0, failed = 0, skipped = 0;
   const server = await serve();
   const show = (kind, subject, other, rates, ourScale, theirScale) => {
     const ratio = median(rates.ours.map((value, i) => value * ourScale / (rates.theirs[i] * theirScale)));
     const cells = [median(rates.ours) * ourScale, median(rates.theirs) * theirScale].map((value) => Math.round(value).toString().padStart(7));
     console.log(`| ${kind.padEnd(8)} | ${subject.padEnd(36)} | ${other.padEnd(25)} | ${cells.join(' | ')} | ${ratio.toFixed(2).padStart(5)} |`);
   };
-  console.log(`Durable appends a second of ${size} bytes (strict), medians of ${rounds} interleaved rounds of ${ms} ms\n`);
-  console.log(`| browser  | ${'store'.padEnd(36)} | ${'against'.padEnd(25)} |   store | against | ratio |`);
+  console.log(`Durable steps or appends a second (strict; the store's of ${size} bytes), medians of ${rounds} interleaved rounds of ${ms} ms\n`);
+  console.log(`| browser  | ${'subject'.padEnd(36)} | ${'against'.padEnd(25)} | subject | against | ratio |`);
   console.log(`|---|---|---|--:|--:|--:|`);
   for (const kind of options.browsers.split(',')) {
     const reason = missing(kind);
     if (reason) {
       console.log(`skipped ${kind}: ${reason}`);
+      skipped++;
       continue;
     }
     const profile = await mkdtemp(join(tmpdir(), 'persistent-agent-')), browser = await launch(kind, { profile });
     try {
       const page = await browser.page(server.url);
+      const written = await page.call('/bench/indexeddb.mjs', 'blockSize');
       for (const [subject, other, ourScale, theirScale, shapes] of lines) {
         if (!subject.includes(filter)) continue;
+        if (shapes.ours.engine && shapes.theirs.bare) shapes.theirs.size = written;
         show(kind, subject, other, await page.call('/bench/indexeddb.mjs', 'compare', { rounds, ms, ...shapes }), ourScale, theirScale);
       }
       if ('reading'.includes(filter)) {
         const rates = await page.call('/bench/indexeddb.mjs', 'reading', { rounds, blocks: 20000, size });
         show(kind, 'reading 20,000 blocks by 1 MiB', 'one bare getAll of them', rates, 1, 1);
       }
+      if ('list'.includes(filter)) {
+        const times = await page.call('/bench/indexeddb.mjs', 'listing', { rounds, agents: 1000, steps: 50 });
+        const [list, view, bare] = [times.list, times.view, times.bare].map((list) => median(list).toFixed(1));
+        console.log(`\n${kind}: 1,000 agents of 50 steps: engine open and all of them listed in ${list} ms (a bare getAll of the heads: ${bare} ms), then the view of one in ${view} ms. Blocks of a step: ${written} bytes.\n`);
+      }
+      measured++;
+    } catch (error) {
+      failed++;
+      console.log(`FAILED ${kind}: ${error.stack ?? error}`);
     } finally {
       await browser.close();
       await rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     }
   }
   await server.close();
+  console.log(`${measured} passed, ${failed} failed, ${skipped} skipped`);
+  process.exit(failed === 0 ? 0 : 1);
 }
 
 if (typeof process !== 'undefined' && process.versions?.node) await main();
