@@ -446,7 +446,21 @@ $('import-file').addEventListener('change', async () => {
   const [file] = $('import-file').files;
   $('import-file').value = '';
   if (!file) return;
-  const name = await act(async () => desk.ask('import', new Uint8Array(await file.arrayBuffer()), {}))();
+  const name = await act(async () => {
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    try {
+      return await desk.ask('import', bytes, {});
+    } catch (error) {
+      if (error.code !== 'E_REFUSED') throw error;
+    }
+    const taken = new Set(documents.map((view) => view.name)), base = `${slug(file.name)}-copy`;
+    let as = base;
+    for (let number = 2; taken.has(as); number++) as = `${base}-${number}`;
+    $('fork-text').textContent = 'This journal was not moved out: it may go on where it came from. Here it becomes a fork of it, under a name of its own.';
+    $('fork-name').value = as;
+    if (!await agree($('fork-dialog'))) return undefined;
+    return desk.ask('import', bytes, { as: $('fork-name').value.trim() });
+  })();
   if (name) await choose(name);
 });
 

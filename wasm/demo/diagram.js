@@ -26,8 +26,8 @@ export function compact(text) {
   return text.split('\n').flatMap((line) => {
     const way = /^(\s*)(\S+) --> (\S+)/.exec(line);
     if (way === null) return [line];
-    const short = `${way[2]} --> ${way[3]}`, inside = way[1].length > 4; // [*] of the parents say where to begin
-    if (way[2] === way[3] || (seen.has(short) && !inside)) return [];
+    const short = `${way[2]} --> ${way[3]}`, mark = way[3] === '[*]' || (way[2] === '[*]' && way[1].length > 4);
+    if (mark || way[2] === way[3] || seen.has(short)) return [];
     seen.add(short);
     return [`${way[1]}${short}`];
   }).join('\n');

@@ -1,4 +1,4 @@
-// Clicks the demo through in Chromium: node demo.mjs [FILTER]. Screenshots go into build/demo/.
+// Clicks the demo through in Chromium: node demo.mjs. Screenshots go into build/demo/.
 
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -237,7 +237,7 @@ test('two tabs decide at the same moment: one step, and the other is told', asyn
   await Promise.all([page, second].map((tab) => open(tab, 'terms-2')));
   await Promise.all([page, second].map((tab) => state(tab, 'Waiting for a decision')));
   const before = (await versions(page)).length;
-  await Promise.all([page.click('#approve'), second.click('#approve')]);
+  await Promise.all([page, second].map((tab) => tab.evaluate(() => document.getElementById('approve').click())));
   await Promise.all([page, second].map((tab) => state(tab, 'Published')));
   const events = await journal(page);
   equal(events.filter((event) => event === 'approved').length, 1);
@@ -304,7 +304,12 @@ test('export and import', async () => {
   await page.evaluate(() => { document.querySelector('.settings').open = true; });
   const before = (await names(page)).length;
   await page.setInputFiles('#import-file', file);
+  await page.waitForSelector('#fork-dialog[open]'); // it was not moved out: a fork of it
+  equal(await page.inputValue('#fork-name'), 'journal-copy');
+  await page.click('#fork-dialog .main');
   await page.waitForFunction((count) => document.querySelectorAll('#list li').length === count + 1, before);
+  await page.waitForFunction(() => location.hash === '#journal-copy');
+  check((await journal(page)).length > 0, 'its journal is shown');
 });
 
 test('dark, and on a phone', async () => {
