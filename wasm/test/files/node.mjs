@@ -163,6 +163,22 @@ test('a URL, a directory that is missing, one that is not to be made', async () 
   await fails('E_ARGUMENT', () => start(path, { segmentsize: 1 }));
 });
 
+test('trim gives segments back, and native goes on', async () => {
+  const path = fresh();
+  const segments = () => readdirSync(path).filter((name) => name.startsWith('log.')).length;
+  const limits = { fullSnapshots: true, snapshotFloor: 1, snapshotFactor: 1 };
+  const engine = await start(path, { segmentSize: 8192 }, { limits });
+  await engine.create('a', 'counter');
+  await adds(engine, 'a', 200);
+  const before = segments(), removed = await engine.trim();
+  check(removed > 0 && segments() < before, `${removed} of ${before} removed, ${segments()} left`);
+  await adds(engine, 'a', 3);
+  await fails('E_TRIMMED', () => engine.view('a', 1));
+  await engine.close();
+  verify(path);
+  equal(native(path, 'add', 'a', 2).count, 205);
+});
+
 test('read-only beside a live owner', async () => {
   const path = fresh();
   const writer = await start(path);
