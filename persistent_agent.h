@@ -9876,8 +9876,8 @@ static int pai_listed_are_empty(pagent_files *files, size_t first, size_t last, 
 }
 
 /* The segments of one log in the listing: items *first to *last. END: there is no log. E_CORRUPT: one in the middle is
-   missing; missing ones at the front were trimmed. Empty ones before a gap are what a zombie made, with numbers that had
-   been trimmed: they are left out. */
+   missing; missing ones at the front were trimmed. Empty ones before a gap are what a zombie made, with numbers that
+   had been trimmed: they are left out. */
 static int pai_listed_log(pagent_files *files, size_t *first, size_t *last)
 {
     int result = PAGENT_OK;
@@ -11414,26 +11414,6 @@ static int pai_compare_record(pagent_files *files, void *ctx, const uint8_t *rec
     return PAGENT_OK;
 }
 
-/* What stands behind the cut of a segment that has a successor: SEALs and zeros. Anything else is worth a word. */
-static int pai_verify_rest(pai_verify *verify, const pai_segment *segment, uint64_t at)
-{
-    pagent_files *files = verify->files;
-    uint8_t front[2 * PAI_LINE];
-    pai_block header;
-    enum pai_bad bad;
-    pai_rest rest;
-    int result;
-    for (;; at += pai_block_size(&header)) {
-        result = pai_scan_block(files, segment, at, 1, &header, front, &bad);
-        if (result != PAGENT_OK) return result;
-        if (bad != PAI_GOOD || header.stream != 0) break;
-    }
-    result = pai_look_ahead(files, segment, at, UINT64_MAX, &rest);
-    if (result != PAGENT_OK || rest.bits == 0) return result;
-    return pai_report(files, PAGENT_DIRTY, PAGENT_OK, segment->stream, segment->number, at,
-                      "bytes after the end; ignored");
-}
-
 /* The end of a segment: the newest one is classified; an older one must reach the cut that its successor names. */
 static int pai_verify_end(pai_verify *verify, const pai_segment *segment, uint64_t limit, uint64_t link,
                           enum pai_bad bad, pai_block *header)
@@ -11443,7 +11423,7 @@ static int pai_verify_end(pai_verify *verify, const pai_segment *segment, uint64
     pai_finding found;
     int result;
     if (limit != UINT64_MAX && log->end >= limit) {
-        if (log->cut == limit && log->last_link == link) return pai_verify_rest(verify, segment, limit);
+        if (log->cut == limit && log->last_link == link) return PAGENT_OK; /* what is behind it counts for nothing */
         (void)pai_report(files, PAGENT_DAMAGE_CHAIN, PAGENT_E_CORRUPT, log->stream, log->number, limit,
                          "the next segment names another end");
         return PAGENT_OK;
