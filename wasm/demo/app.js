@@ -120,7 +120,7 @@ function showList() {
   const focused = document.activeElement?.dataset?.name;
   $('list').replaceChildren(...documents.map((view) => {
     const [words, tone] = stateOf(view), risk = view.context.category === undefined ? '' : String(view.context.risk);
-    return h('li', {}, h('button', { type: 'button', 'data-name': view.name, 'aria-current': view.name === chosen ? 'true' : undefined, onclick: () => void choose(view.name) },
+    return h('li', {}, h('button', { type: 'button', 'data-name': view.name, 'aria-current': view.name === chosen ? 'true' : undefined, onclick: () => void pick(view.name) },
       h('span', { class: 'name' }, titleOf(view)),
       h('span', { class: 'risk', title: risk && `Risk ${risk} of 100` }, risk && h('span', { class: 'unseen' }, 'risk '), risk),
       h('span', { class: 'sub', 'data-tone': tone }, words)));
@@ -324,6 +324,12 @@ async function choose(name) {
   [chosen, version] = [name, 0];
   remember();
   await refresh();
+}
+
+/** Chosen by hand: where the page is one column, the document is somewhere below. */
+async function pick(name) {
+  await choose(name);
+  if (matchMedia('(max-width: 44rem)').matches) $('document').scrollIntoView();
 }
 
 async function travel(to) {

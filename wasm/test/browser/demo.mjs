@@ -133,6 +133,7 @@ test('dropped and chosen files become documents', async () => {
   await page.waitForFunction(() => document.querySelectorAll('#list li').length === 5);
   await page.setInputFiles('#files', { name: 'terms.txt', mimeType: 'text/plain', buffer: Buffer.from(risky) });
   await page.waitForFunction(() => document.querySelectorAll('#list li').length === 6);
+  await page.screenshot({ path: join(shots, 'list.png') });
   check((await names(page)).includes('terms.txt (terms-2)'), 'a second document of a name has its own');
   await state(page, 'Waiting for a decision');
 });
@@ -223,6 +224,7 @@ test('roll back: refused over a published report, unless forced', async () => {
 test('two tabs show one truth', async () => {
   second = await browser.page();
   await role(second, 'reading');
+  await second.waitForFunction((count) => document.querySelectorAll('#list li').length === count, (await names(page)).length);
   equal(await names(second), await names(page));
   await open(second, 'agreement-again');
   await state(second, 'Waiting for a decision');
@@ -325,6 +327,14 @@ test('dark, and on a phone', async () => {
     await shot(phone, `phone-${night ? 'dark' : 'light'}`);
     const wide = await phone.evaluate(() => document.documentElement.scrollWidth);
     check(wide <= 360, `it scrolls sideways: ${wide}`);
+    await shot(phone, `phone-${night ? 'dark' : 'light'}-top`, false);
+    await open(phone, 'services-agreement');
+    await phone.waitForFunction(() => scrollY > 0);
+    await shot(phone, `phone-${night ? 'dark' : 'light'}-document`, false);
+    await phone.locator('#machine-title').evaluate((element) => element.scrollIntoView());
+    await shot(phone, `phone-${night ? 'dark' : 'light'}-machine`, false);
+    await phone.locator('#journal-title').evaluate((element) => element.scrollIntoView());
+    await shot(phone, `phone-${night ? 'dark' : 'light'}-journal`, false);
     await phone.close();
   }
 });
