@@ -340,8 +340,8 @@ test('dark, and on a phone', async () => {
 });
 
 test('every control has a name, in both colour schemes text has contrast', async () => {
-  for (const dark of [false, true]) {
-    const tab = await browser.page(`${url}#services-agreement`, { dark });
+  for (const [dark, at] of [[false, ''], [true, ''], [false, '@2'], [true, '@2']]) {
+    const tab = await browser.page(`${url}#services-agreement${at}`, { dark });
     await state(tab, 'Waiting for a decision');
     const poor = await tab.evaluate(() => {
       const parse = (colour) => colour.match(/[\d.]+/g).map(Number);
