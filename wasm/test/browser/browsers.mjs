@@ -105,8 +105,8 @@ async function launchFirefox({ profile, preferences = {} }) {
         browser: 'firefox', executablePath: binaries.firefox, headless: true, userDataDir: profile,
         protocolTimeout: 600000, extraPrefsFirefox: preferences,
       });
-    } catch (error) { // that of the run before was being put back just then
-      if (tries === 1 || !/user\.js/.test(error.message)) throw error;
+    } catch (error) { // those of the run before were being put back just then
+      if (tries === 1 || !/(user|prefs)\.js|Failed to launch/.test(error.message)) throw error;
       await pause(200);
       return start(tries - 1);
     }

@@ -103,19 +103,19 @@ async function runDrives(kind, url) {
   }
 }
 
-const server = await serve();
-for (const kind of kinds) {
+async function runKind(kind, url) {
   const reason = missing(kind);
-  if (reason !== undefined) report(kind, new Skip(reason));
-  else {
-    try {
-      await folder((profile) => runPages(kind, server.url, profile));
-      await runDrives(kind, server.url);
-    } catch (error) {
-      report(kind, error);
-    }
+  if (reason !== undefined) return report(kind, new Skip(reason));
+  try {
+    await folder((profile) => runPages(kind, url, profile));
+    await runDrives(kind, url);
+  } catch (error) {
+    report(kind, error);
   }
 }
+
+const server = await serve();
+await Promise.all(kinds.map((kind) => runKind(kind, server.url))); // they mostly wait for the disk
 await server.close();
 console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exit(counts.failed === 0 ? 0 : 1);

@@ -24,7 +24,7 @@ export const tests = {
 
   async 'two tabs on one agent: one wins, the other is fenced, nothing is lost or doubled'(t) {
     if (t.kind === 'webkit') t.skip('the driver gives one page a session');
-    const browser = await t.launch(), tabs = [await browser.page(t.url), await browser.page(t.url)], rounds = 6;
+    const browser = await t.launch(), tabs = [await browser.page(t.url), await browser.page(t.url)], rounds = 4;
     const [one, two] = await Promise.all(tabs.map((tab, i) => tab.call(module, 'contend', 'contend', rounds, i + 1)));
     for (let round = 0; round < rounds; round++) {
       t.equal([one.ends[round], two.ends[round]].sort(), ['fenced', 'won'], `round ${round}`);
@@ -44,7 +44,7 @@ export const tests = {
 
   async 'SIGKILL in the middle of steps: nothing acknowledged is lost, nothing is doubled'(t) {
     if (t.kind === 'webkit') t.skip('its automation sessions are ephemeral: no profile survives');
-    const rounds = 3, count = 5, name = 'kill';
+    const rounds = 2, count = 5, name = 'kill';
     let added = -1, answered = {}, id;
     for (let round = 0; round <= rounds; round++) {
       const browser = await t.launch(), page = await browser.page(t.url);

@@ -26,7 +26,7 @@ export const tests = {
 
   async 'SIGKILL in the middle of appends: nothing acknowledged is lost'(t) {
     if (t.kind === 'webkit') t.skip('its automation sessions are ephemeral: no profile survives');
-    const rounds = 4, name = 'kill';
+    const rounds = 3, name = 'kill';
     let known = {}, doubtful = 0; // stream -> version acknowledged
     for (let round = 0; round <= rounds; round++) {
       const browser = await t.launch(), page = await browser.page(t.url);
