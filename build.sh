@@ -201,6 +201,7 @@ verb_one() { # MODE TEST.c [ARGS]: build and run one test program; MODE: plain o
 # What the checks need beyond a C compiler. A failure here is not the end: the check itself says `skipped NAME: reason`.
 install_for_tests() {
     need g++ g++
+    [ ! -f wasm/package.json ] || need "nodejs npm" npm
     need clang clang++
     need lld wasm-ld
     need binutils nm
@@ -236,6 +237,7 @@ list_parts() {
     done
     [ ! -f tests/openai/run.sh ] || say "openai|counts|tests/openai/run.sh $BUILD"
     say "hello|check|./build.sh hello-check"
+    web_parts | while read -r name; do say "$name|counts|./build.sh web-one ${name#web }"; done
 }
 
 tty=0
@@ -350,6 +352,128 @@ verb_test() { # [FILTER]: the proof; FILTER is a part of a part's name (--list s
     for line in "${reasons[@]:+${reasons[@]}}"; do say "skipped: $line"; done
     say "$total_passed passed, $total_failed failed, $total_skipped skipped"
     [ $total_failed = 0 ]
+}
+
+# ---- verbs: WebAssembly ---------------------------------------------------------------------------------------------
+
+# wasm_module OUT FLAGS… [-- FILE.c]: in two steps, because one-step clang may run a wasm-opt that it finds.
+wasm_module() {
+    local out=$1 own=''
+    local -a flags=()
+    shift
+    while [ $# -gt 0 ]; do
+        case $1 in --) own=$2 && shift ;; *) flags+=("$1") ;; esac
+        shift
+    done
+    local -a compiler=("${WASM_CC:-clang}" --target=wasm32 -Oz -ffreestanding -mbulk-memory -ffunction-sections
+        -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
+    local -a objects=("$out.o")
+    mkdir -p "$(dirname "$out")"
+    "${compiler[@]}" -c wasm/engine.c -o "$out.o" || return 1
+    if [ -n "$own" ]; then
+        "${compiler[@]}" -c "$own" -o "$out.own.o" || return 1
+        objects+=("$out.own.o")
+    fi
+    wasm-ld --no-entry --strip-all -z stack-size=65536 "${objects[@]}" -o "$out"
+}
+
+need_wasm() {
+    need clang clang && need lld wasm-ld
+}
+
+# For wasm/test/build.mjs: one of them, elsewhere.
+verb_wasm-check() {
+    local -a flags=()
+    [ "$1" = persistent_agent ] || flags=(-DPAW_FILES)
+    wasm_module "$BUILD/wasm-check/$1.wasm" "${flags[@]}"
+}
+
+verb_wasm() { # [FILE.c]: the engine for JavaScript; with FILE.c, together with the machines that it declares
+    need_wasm || die "$why"
+    if [ $# = 1 ]; then
+        local out
+        out=$BUILD/wasm/$(basename "$1" .c).wasm
+        wasm_module "$out" -- "$1" || return 1
+        say "$out: $(stat -c %s "$out") bytes"
+        return 0
+    fi
+    wasm_module "$BUILD/wasm/persistent_agent.wasm" || return 1
+    wasm_module "$BUILD/wasm/persistent_agent_files.wasm" -DPAW_FILES || return 1
+    node wasm/tools/layout.mjs || return 1
+    cp "$BUILD"/wasm/persistent_agent*.wasm wasm/
+    local file
+    for file in wasm/persistent_agent*.wasm; do
+        say "$file: $(stat -c %s "$file") bytes, $(node -e "console.log(require('zlib').brotliCompressSync(
+            require('fs').readFileSync('$file')).length)") with brotli"
+    done
+}
+
+# What the parts of test-web are, and what each needs beyond Node.js.
+web_parts() {
+    [ -f wasm/package.json ] || return 0
+    local file
+    say "web build"
+    say "web types"
+    say "web package"
+    for file in core/engine stores/{memory,kit,sqlite,durable-object,deno-kv,kv} files/{node,inbox} edge/cloudflare \
+        edge/deno browser/{run,demo}; do
+        [ ! -f "wasm/test/$file.mjs" ] || say "web $file"
+    done
+}
+
+web_skip() {
+    say "skipped $1: $2"
+    say "0 passed, 0 failed, 1 skipped"
+    exit 0
+}
+
+web_install() { # FOLDER: its packages, once
+    [ -d "$1/node_modules" ] && [ "$1/node_modules" -nt "$1/package-lock.json" ] && return 0
+    say "installing the npm packages of $1"
+    (
+        cd "$1" || exit 1
+        flock 9
+        npm ci --ignore-scripts --no-audit --no-fund >/dev/null 2>"npm.log" && touch node_modules && rm -f npm.log
+    ) 9>"$BUILD/npm.lock"
+}
+
+verb_web-one() { # PART
+    local part=$1
+    mkdir -p "$BUILD"
+    command -v node >/dev/null || web_skip "$part" "${why:-Node.js is missing}"
+    case $part in
+    build)
+        need_wasm || web_skip "$part" "$why"
+        exec node wasm/test/build.mjs
+        ;;
+    browser/*)
+        web_install wasm/test/browser || web_skip "$part" "its npm packages could not be installed"
+        need chromium chromium || web_skip "$part" "$why"
+        need firefox-esr firefox-esr || say "without Firefox: $why"
+        ;;
+    *) web_install wasm/test || web_skip "$part" "its npm packages could not be installed" ;;
+    esac
+    exec node "wasm/test/$part.mjs"
+}
+
+verb_test-web() { # [FILTER]: the parts of test that concern JavaScript: stores, browsers, edge runtimes
+    verb_test "web ${1:-}"
+}
+
+verb_bench-web() { # [FILTER]: the numbers of the JavaScript side, each with its floor
+    need nodejs node || die "$why"
+    local file
+    web_install wasm/test && web_install wasm/test/browser || die "the npm packages could not be installed"
+    for file in wasm/bench/*.mjs; do
+        case $file in *"${1:-}"*) node "$file" || return 1 ;; esac
+    done
+}
+
+verb_demo-web() { # [PORT]: the review agent as a page, entirely in the browser
+    need "nodejs npm" npm || die "$why"
+    [ -f wasm/persistent_agent.wasm ] || verb_wasm || return 1
+    web_install wasm/demo || say "without the diagram: its npm packages could not be installed"
+    exec node wasm/demo/serve.mjs "$@"
 }
 
 # ---- verbs: checks --------------------------------------------------------------------------------------------------

@@ -1,0 +1,61 @@
+// The package as users get it: packed, installed into an empty project, and used from there, bundled and not.
+
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { brotliCompressSync } from 'node:zlib';
+import { Skip, check, equal, finish, test } from './harness.mjs';
+
+const here = new URL('./', import.meta.url).pathname;
+const folder = mkdtempSync(join(tmpdir(), 'package-'));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+const run = (command, words, cwd = folder) => execFileSync(command, words, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+
+const program = `
+import { open } from 'persistent-agent';
+import { memory } from 'persistent-agent/memory';
+const machine = {
+  name: 'm', signals: ['go'], states: { a: {}, end: { final: true } },
+  transitions: [{ from: 'a', event: 'go', to: 'end', action(step) { step.context.who = step.agent; } }],
+};
+const engine = await open({ machines: [machine], store: memory(), ...globalThis.more });
+await engine.create('x', 'm');
+await engine.post('x', 'go');
+const { state, context } = await engine.view('x');
+await engine.close();
+console.log(state, JSON.stringify(context));
+`;
+
+test('packed, and used from an empty project', () => {
+  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', folder], join(here, '..')));
+  const names = files.map(({ path }) => path);
+  for (const wanted of ['index.js', 'index.d.ts', 'persistent_agent.wasm', 'stores/indexeddb.js', 'stores/indexeddb.d.ts']) {
+    check(names.includes(wanted), `${wanted} is not packed`);
+  }
+  check(!names.some((name) => /^(test|demo|bench|examples)\//.test(name)), `too much is packed: ${names}`);
+  writeFileSync(join(folder, 'package.json'), '{"type":"module","private":true}');
+  run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--offline', join(folder, filename)]);
+  writeFileSync(join(folder, 'program.mjs'), program);
+  equal(run('node', ['program.mjs']), 'end {"who":"x"}\n');
+  const { exports } = JSON.parse(readFileSync(join(here, '../package.json'), 'utf8'));
+  for (const [name, target] of Object.entries(exports)) {
+    for (const file of typeof target === 'string' ? [target] : Object.values(target)) {
+      check(existsSync(join(folder, 'node_modules/persistent-agent', file)), `${name}: ${file} is not there`);
+    }
+  }
+});
+
+test('bundled by esbuild', () => {
+  const bundler = join(here, 'node_modules/esbuild/bin/esbuild');
+  if (!existsSync(bundler)) throw new Skip('the npm package esbuild is not installed');
+  writeFileSync(join(folder, 'program.mjs'), program);
+  run('node', [bundler, 'program.mjs', '--bundle', '--minify', '--format=esm', '--outfile=out/program.mjs']);
+  cpSync(join(here, '../persistent_agent.wasm'), join(folder, 'out/persistent_agent.wasm'));
+  equal(run('node', ['out/program.mjs']), 'end {"who":"x"}\n');
+  run('node', [bundler, join(here, '../index.js'), '--bundle', '--minify', '--format=esm', '--outfile=core.js']);
+  const core = readFileSync(join(folder, 'core.js'));
+  console.log(`  the JavaScript core: ${core.length} bytes minified, ${brotliCompressSync(core).length} with brotli`);
+});
+
+await finish('');
