@@ -415,7 +415,7 @@ web_parts() {
     say "web build"
     say "web types"
     say "web package"
-    for file in core/engine stores/{memory,kit,sqlite,durable-object,deno-kv,kv} files/{node,inbox} edge/cloudflare \
+    for file in core/engine stores/{memory,kit,sqlite,durable-object,deno-kv,kv} files/{node,inbox,everywhere} edge/cloudflare \
         edge/deno browser/{run,demo}; do
         [ ! -f "wasm/test/$file.mjs" ] || say "web $file"
     done
