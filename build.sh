@@ -415,7 +415,7 @@ web_parts() {
     say "web build"
     say "web types"
     say "web package"
-    for file in core/engine stores/{memory,kit,sqlite,durable-object,deno-kv,kv} files/{node,inbox,everywhere} edge/cloudflare \
+    for file in core/{engine,wasi} stores/{memory,kit,sqlite,durable-object,deno-kv,kv} files/{node,inbox,everywhere} edge/cloudflare \
         edge/deno browser/{run,demo}; do
         [ ! -f "wasm/test/$file.mjs" ] || say "web $file"
     done
@@ -445,6 +445,10 @@ verb_web-one() { # PART
     build)
         need_wasm || web_skip "$part" "$why"
         exec node wasm/test/build.mjs
+        ;;
+    core/wasi)
+        need_wasm || web_skip "$part" "$why"
+        need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h || web_skip "$part" "$why"
         ;;
     browser/*)
         web_install wasm/test/browser || web_skip "$part" "its npm packages could not be installed"
