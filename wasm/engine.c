@@ -639,14 +639,6 @@ EXPORT(close_files) int paw_close_files(void)
     return result;
 }
 
-/* Reads everything, changes nothing; each finding goes to `discard`. */
-EXPORT(verify_files) int paw_verify_files(uint32_t *torn)
-{
-    pagent_host host = make_host();
-    pagent_dir dir = make_dir();
-    return pagent_verify_files(&dir, &host, on_discard, NULL, torn);
-}
-
 /* The inbox of a directory that another process owns: nothing is opened for these two. */
 EXPORT(send_message) int paw_send_message(const pagent_request *request)
 {

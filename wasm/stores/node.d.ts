@@ -1,3 +1,4 @@
+import type { Data, EffectId, Receipt } from '../index.js';
 import type { DirectoryOptions, DirectoryStore } from './directory.js';
 
 /**
@@ -17,3 +18,41 @@ import type { DirectoryOptions, DirectoryStore } from './directory.js';
  * Not on network file systems, nor where there are no hard links (FAT).
  */
 export function files(path: string | URL, options?: DirectoryOptions): DirectoryStore;
+
+/**
+ * The inbox of a directory that another process owns, native or not: takes no lock, reads no agent. The owner collects
+ * messages between its steps (limits.inboxIntervalMs) and leaves a receipt for each.
+ * Needs the directory: E_NOT_FOUND where there is none.
+ */
+export function inbox(path: string | URL): Promise<Inbox>;
+
+export interface Inbox {
+  /** Durable when it returns. The same message again under the same id is the same message; another one is E_EXISTS. */
+  send(message: Message): void;
+  /** The owner's receipt, which is removed with that; undefined while there is none. Throws what the owner refused. */
+  receipt(id: string): Receipt | undefined;
+}
+
+/** What an engine's methods of these names take. */
+export interface Message {
+  verb: 'create' | 'post' | 'approve' | 'reject' | 'edit' | 'cancel' | 'rollback' | 'fork' | 'retry' | 'moveOut';
+  agent: string;
+  /** up to 127 bytes, and used for nothing else */
+  id: string;
+  /** create */
+  machine?: string;
+  /** post */
+  signal?: string;
+  /** fork */
+  newAgent?: string;
+  /** approve, reject, edit */
+  who?: string;
+  effect?: EffectId;
+  digest?: string;
+  /** rollback, fork */
+  version?: number;
+  /** rollback */
+  force?: boolean;
+  expectedVersion?: number;
+  data?: Data;
+}

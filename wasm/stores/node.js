@@ -11,6 +11,8 @@ import {
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { directoryStore, refusal } from '../directory.js';
+import { Inbox } from '../inbox.js';
+import { load } from '../index.js';
 
 const ZEROS = new Uint8Array(64 * 1024);
 const CODES = {
@@ -217,7 +219,19 @@ function lockedOnLinux({ dev, ino }) {
     line.includes(` ${hex(major)}:${hex(minor)}:${ino} `));
 }
 
+const textOf = (path) => (path instanceof URL ? fileURLToPath(path) : path);
+
 /** Agents in the files of a directory, which is made where it is missing. */
 export function files(path, options = {}) {
-  return directoryStore(new Folder(path instanceof URL ? fileURLToPath(path) : path), options);
+  return directoryStore(new Folder(textOf(path)), options);
+}
+
+let module;
+
+/** The inbox of a directory that another process owns. */
+export async function inbox(path) {
+  const folder = new Folder(textOf(path));
+  folder.prepare(true);
+  module ??= load(new URL('../persistent_agent_files.wasm', import.meta.url));
+  return new Inbox(await module, directoryStore(folder, {}).directory);
 }
