@@ -9227,6 +9227,7 @@ static int pai_get_segment(pagent_files *files, uint64_t stream, uint32_t number
     (void)pai_close_segment(files, slot); /* whatever was written to it is synced */
     result = files->dir.open(files->dir.ctx, pai_segment_name(files, stream, number),
                              files->options.read_only ? 0u : (uint32_t)PAGENT_OPEN_WRITE);
+    if (result == PAGENT_E_STORAGE) return pai_say(files, result, files->name, ": this file cannot be opened");
     if (result < 0) return result;
     slot->file = result;
     slot->stream = stream;
@@ -12044,6 +12045,17 @@ static int pai_posix_is_linked(int descriptor)
     return 1;
 }
 
+/* A file, not a pipe, a directory or a device? Asked like the above. */
+static int pai_posix_is_regular(int descriptor)
+{
+    struct stat found;
+#if defined(__linux__) && defined(STATX_TYPE)
+    struct statx asked;
+    if (statx(descriptor, "", AT_EMPTY_PATH, STATX_TYPE, &asked) == 0) return S_ISREG(asked.stx_mode);
+#endif
+    return fstat(descriptor, &found) == 0 && S_ISREG(found.st_mode);
+}
+
 /* fdatasync; on macOS the drive's cache is flushed too. Also tells when the file was removed: then nothing was kept. */
 static int pai_posix_sync(void *ctx, int file)
 {
@@ -12121,9 +12133,14 @@ static int pai_posix_open_at(const pai_posix *posix, const char *name, int flags
     return descriptor < 0 ? pai_posix_error(errno) : descriptor + 1;
 }
 
+/* A pipe put in the place of a file would make the opening, or the reading, wait for ever. */
 static int pai_posix_open(void *ctx, const char *name, uint32_t flags)
 {
-    return pai_posix_open_at((const pai_posix *)ctx, name, (flags & PAGENT_OPEN_WRITE) ? O_RDWR : O_RDONLY);
+    int access = ((flags & PAGENT_OPEN_WRITE) ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY;
+    int file = pai_posix_open_at((const pai_posix *)ctx, name, access);
+    if (file < 0 || pai_posix_is_regular(file - 1)) return file;
+    (void)close(file - 1);
+    return PAGENT_E_STORAGE;
 }
 
 static int pai_posix_create_temp(void *ctx, const char *name)

@@ -1,0 +1,108 @@
+/* test_posix.c: what only a real directory shows: other kinds of files in the place of ours, who may read what, fork
+   and locks, and which directories are synced. The simulated disk of test_store.c has none of these. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PERSISTENT_AGENT_IMPLEMENTATION
+#include "../persistent_agent.h"
+
+#include "test.h"
+
+#include <ftw.h>
+
+/* ---- a directory, a store in it, and what it says ---------------------------------------------------------------- */
+
+static struct {
+    char path[64]; /* a new directory: the store is in path/store */
+    char place[96];
+    pagent_dir dir;
+    pagent_host host;
+    pagent_file_options options;
+    pagent_files *files;
+    pagent_store store;
+    uint32_t reports;
+    uint64_t bytes; /* of the last report */
+    char said[PAGENT_TEXT_SIZE];
+    char text[PAGENT_TEXT_SIZE];
+} w;
+
+static void on_discard(void *ctx, const pagent_damage_report *report)
+{
+    (void)ctx;
+    w.reports++;
+    w.bytes = report->bytes.size;
+    snprintf(w.said, sizeof w.said, "%s", report->text);
+}
+
+static const char *in_store(const char *name)
+{
+    static char path[160];
+    snprintf(path, sizeof path, "%s/%s", w.place, name);
+    return path;
+}
+
+static void begin(void)
+{
+    memset(&w, 0, sizeof w);
+    snprintf(w.path, sizeof w.path, "%s/pagent-test-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (mkdtemp(w.path) == NULL) abort();
+    snprintf(w.place, sizeof w.place, "%s/store", w.path);
+    pagent_posix_host(&w.host);
+    w.options.size = (uint32_t)sizeof w.options;
+    w.options.on_discard = on_discard;
+}
+
+static int open_store(void)
+{
+    int result = pagent_open_posix(&w.dir, w.place, !w.options.read_only);
+    if (result != PAGENT_OK) return result;
+    w.text[0] = 0;
+    result = pagent_open_files(&w.files, &w.dir, &w.host, &w.options, w.text);
+    if (result == PAGENT_OK) w.store = pagent_files_store(w.files);
+    else pagent_close_posix(&w.dir);
+    return result;
+}
+
+static int close_store(void)
+{
+    int result = pagent_close_files(w.files);
+    pagent_close_posix(&w.dir);
+    return result;
+}
+
+static int remove_one(const char *path, const struct stat *found, int kind, struct FTW *at)
+{
+    (void)found;
+    (void)kind;
+    (void)at;
+    return remove(path);
+}
+
+static void end(void)
+{
+    CHECK(nftw(w.path, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0);
+}
+
+/* ---- other kinds of files ---------------------------------------------------------------------------------------- */
+
+/* A pipe is refused, where it once made the reader wait for a writer that never comes. */
+TEST(pipe_for_segment)
+{
+    begin();
+    CHECK_EQ(open_store(), PAGENT_OK);
+    CHECK_EQ(close_store(), PAGENT_OK);
+    CHECK(mkfifo(in_store("log.00000002"), 0666) == 0);
+    alarm(10);
+    for (w.options.read_only = 0; w.options.read_only < 2; w.options.read_only++) {
+        CHECK_EQ(open_store(), PAGENT_E_STORAGE);
+        CHECK(strstr(w.text, "log.00000002") != NULL);
+    }
+    alarm(0);
+    end();
+}
+
+TEST_MAIN(ROW(pipe_for_segment))
