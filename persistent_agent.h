@@ -12299,28 +12299,30 @@ static int pai_posix_sync_dir(void *ctx, const char *folder)
     return done == 0 || errno == EINVAL ? PAGENT_OK : PAGENT_E_STORAGE; /* EINVAL: no such thing on this file system */
 }
 
-/* The file `lock` is never removed: a lock is on the file, not on its name. Where open file descriptions can hold
-   locks,
-   those: the old kind is dropped when any descriptor of the file is closed in this process. */
+/* Where open file descriptions can hold locks, those: the old kind is dropped when any descriptor of the file is closed
+   in this process. */
+static int pai_posix_set_lock(int descriptor, int locked)
+{
+#if defined(PAI_OFD_SETLK)
+    struct flock range;
+    memset(&range, 0, sizeof range);
+    range.l_type = locked ? F_WRLCK : F_UNLCK;
+    range.l_whence = SEEK_SET;
+    if (fcntl(descriptor, PAI_OFD_SETLK, &range) == 0) return 0;
+    if (errno != EINVAL) return -1;
+#endif
+    return flock(descriptor, locked ? LOCK_EX | LOCK_NB : LOCK_UN);
+}
+
+/* The file `lock` is never removed: a lock is on the file, not on its name. */
 static int pai_posix_lock(void *ctx)
 {
     pai_posix *posix = (pai_posix *)ctx;
-    int file, done = -1;
+    int file, done;
     if (posix->lock >= 0) return PAGENT_E_LOCKED;
     file = pai_posix_open_at(posix, "lock", O_RDWR | O_CREAT);
     if (file < 0) return file;
-#if defined(PAI_OFD_SETLK)
-    {
-        struct flock range;
-        memset(&range, 0, sizeof range);
-        range.l_type = F_WRLCK;
-        range.l_whence = SEEK_SET;
-        done = fcntl(file - 1, PAI_OFD_SETLK, &range);
-        if (done != 0 && errno == EINVAL) done = flock(file - 1, LOCK_EX | LOCK_NB);
-    }
-#else
-    done = flock(file - 1, LOCK_EX | LOCK_NB);
-#endif
+    done = pai_posix_set_lock(file - 1, 1);
     if (done != 0) {
         int code = errno;
         (void)close(file - 1);
@@ -12331,15 +12333,19 @@ static int pai_posix_lock(void *ctx)
     return PAGENT_OK;
 }
 
-/* Closing the descriptor frees the lock; in a child it frees nothing, because the parent has it too. */
+/* Frees the lock before the descriptor is closed: a child of ours has it open too, and would keep the lock. A child
+   itself frees nothing. */
 static int pai_posix_unlock(void *ctx)
 {
     pai_posix *posix = (pai_posix *)ctx;
-    int done;
+    int done = 0;
     if (posix->lock < 0) return PAGENT_OK;
-    done = close(posix->lock);
+    if (!pai_posix_is_child(posix)) {
+        done = pai_posix_set_lock(posix->lock, 0);
+        posix->owner = 0;
+    }
+    if (close(posix->lock) != 0) done = -1;
     posix->lock = -1;
-    if (!pai_posix_is_child(posix)) posix->owner = 0;
     return done == 0 ? PAGENT_OK : PAGENT_E_STORAGE;
 }
 
@@ -12385,7 +12391,7 @@ static void pai_posix_free(pai_posix *posix)
 {
     if (posix->root >= 0) (void)close(posix->root);
     if (posix->inbox >= 0) (void)close(posix->inbox);
-    if (posix->lock >= 0) (void)close(posix->lock);
+    (void)pai_posix_unlock(posix);
     pai_posix_free_names(posix, 0);
     pai_posix_free_names(posix, 1);
     free(posix);

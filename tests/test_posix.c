@@ -105,4 +105,34 @@ TEST(pipe_for_segment)
     end();
 }
 
-TEST_MAIN(ROW(pipe_for_segment))
+/* ---- fork -------------------------------------------------------------------------------------------------------- */
+
+/* A child has the lock's file open, too. The parent's lock ends when the parent closes, all the same. */
+TEST(fork_and_lock)
+{
+    pagent_files *second = NULL;
+    pid_t child;
+    int status = 0, pipes[2];
+    begin();
+    CHECK_EQ(open_store(), PAGENT_OK);
+    if (pipe(pipes) != 0 || (child = fork()) < 0) abort();
+    if (child == 0) { /* it writes nothing, lives until the parent has opened again, and frees nothing then */
+        char byte;
+        int fenced = pai_posix_create_temp(w.dir.ctx, "tmp-child") == PAGENT_E_FENCED;
+        close(pipes[1]);
+        fenced &= read(pipes[0], &byte, 1) == 1 && w.dir.unlock(w.dir.ctx) == PAGENT_OK;
+        _exit(!fenced);
+    }
+    CHECK_EQ(pagent_open_files(&second, &w.dir, &w.host, &w.options, w.text), PAGENT_E_LOCKED);
+    CHECK_EQ(close_store(), PAGENT_OK);
+    CHECK_EQ(open_store(), PAGENT_OK);
+    CHECK(write(pipes[1], "", 1) == 1);
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_EQ(pagent_open_files(&second, &w.dir, &w.host, &w.options, w.text), PAGENT_E_LOCKED);
+    close(pipes[0]);
+    close(pipes[1]);
+    CHECK_EQ(close_store(), PAGENT_OK);
+    end();
+}
+
+TEST_MAIN(ROW(pipe_for_segment), ROW(fork_and_lock))
