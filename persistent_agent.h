@@ -1031,8 +1031,9 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
                                    void (*report)(void *ctx, const pagent_damage_report *report), void *ctx,
                                    uint32_t *torn);
 
-/* A message into a directory's inbox, durable when it returns OK; request->id is required and must be unique. The
-   receipt: OK when it is there (then it is removed), PENDING while it is not. */
+/* A message into a directory's inbox, durable when it returns OK; request->id is required and must be unique: E_EXISTS
+   while another message, or another's receipt, is there under this id or one of the same hash. The receipt: OK when it
+   is there (then it is removed), PENDING while it is not; the newest 1,000 that nobody reads are kept. */
 PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *host, const pagent_request *request);
 PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent_receipt *receipt);
 
@@ -11591,10 +11592,14 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
    [INBOX]  messages to the owner of a directory, from any process
    A message is a file named by the hash of its id, so that sending twice is sending once; its receipt has the same
    hash. Invariant: a message is removed only after its receipt is durable. A frame: magic:4 size:4 crc:4 (zero):4
-   time_ms:8, then the encoded request or receipt; the CRC covers time and bytes. */
+   time_ms:8, then bytes; the CRC covers time and bytes. A message's bytes are the encoded request; a receipt's are its
+   origin, the frame's front and the id (padded with zeros to 128) of the message that it answers, all zero if that was
+   damaged; then the encoded receipt. */
 enum {
     PAI_FRAME = 24,
+    PAI_ORIGIN = PAI_FRAME + PAGENT_NAME_MAX + 1,
     PAI_RECEIPT_BYTES = 1024,
+    PAI_RECEIPT_SIZE_MAX = PAI_RECEIPT_BYTES - PAI_FRAME - PAI_ORIGIN,
     PAI_RECEIPTS_KEPT = 1000,
     PAI_TEMP_AGE_MS = 3600 * 1000
 };
@@ -11663,25 +11668,67 @@ static int pai_same_message(const pagent_dir *dir, const pai_heap *heap, const c
         result = PAGENT_E_EXISTS;
     }
     pai_free(heap, other, size);
-    if (result == PAGENT_E_NOT_FOUND) return PAGENT_OK; /* collected and settled meanwhile */
     return result == PAGENT_OK ? dir->sync_dir(dir->ctx, "inbox") : result;
 }
 
-static int pai_send_frame(const pagent_dir *dir, const pagent_host *host, const pai_heap *heap, uint64_t id,
-                          const uint8_t *frame, size_t size)
+/* E_CORRUPT unless the frame is whole and says what its checksum says. */
+static int pai_check_frame(const pai_crc *crc, const uint8_t *frame, size_t size)
+{
+    if (size < PAI_FRAME || pai_get32(frame) != pai_frame_magic || pai_get32(frame + 4) != size - PAI_FRAME ||
+        pai_get32(frame + 12) != 0 || pai_get32(frame + 8) != pai_crc32c(crc, 0, frame + 16, size - 16)) {
+        return PAGENT_E_CORRUPT;
+    }
+    return PAGENT_OK;
+}
+
+/* The receipt under the hash of `id`: OK, NOT_FOUND, or EXISTS when it answers another id. */
+static int pai_read_answer(const pagent_dir *dir, const pai_crc *crc, const char *id, uint8_t frame[PAI_RECEIPT_BYTES],
+                           size_t *got)
+{
+    const uint8_t *known = frame + PAI_FRAME + PAI_FRAME; /* the id in its origin */
+    char name[PAI_FILE_NAME];
+    uint64_t size = 0;
+    int result;
+    pai_inbox_name(name, 'r', pai_hash_text(id));
+    result = pai_read_file(dir, name, frame, PAI_RECEIPT_BYTES, &size, got);
+    if (result != PAGENT_OK) return result;
+    if (size != *got || pai_check_frame(crc, frame, *got) != PAGENT_OK || *got < PAI_FRAME + PAI_ORIGIN ||
+        known[PAGENT_NAME_MAX] != 0) {
+        return PAGENT_E_CORRUPT;
+    }
+    return known[0] == 0 || pai_same_text((const char *)known, id) ? PAGENT_OK : PAGENT_E_EXISTS;
+}
+
+/* The receipt that is there already: of the same request? Its origin tells, once our frame has that one's time. */
+static int pai_same_answer(const pagent_dir *dir, const pai_crc *crc, const char *id, uint8_t *frame, size_t size)
+{
+    uint8_t answer[PAI_RECEIPT_BYTES];
+    const uint8_t *origin = answer + PAI_FRAME;
+    size_t got = 0;
+    int result = pai_read_answer(dir, crc, id, answer, &got);
+    if (result != PAGENT_OK || pai_get32(origin) == 0) return result;
+    pai_put_frame(crc, frame, (uint32_t)(size - PAI_FRAME), pai_get64(origin + 16));
+    return pai_equal(origin, frame, PAI_FRAME) ? PAGENT_OK : PAGENT_E_EXISTS;
+}
+
+static int pai_send_frame(const pagent_dir *dir, const pagent_host *host, const pai_heap *heap, const pai_crc *crc,
+                          const char *id, uint8_t *frame, size_t size)
 {
     char temp[PAI_FILE_NAME], name[PAI_FILE_NAME];
-    int result = pai_temp_name(host, "inbox/", temp);
+    int result = pai_temp_name(host, "inbox/", temp), tries;
     if (result != PAGENT_OK) return result;
-    pai_inbox_name(name, 'r', id);
-    result = dir->exists(dir->ctx, name);
-    if (result != 0) return result < 0 ? result : PAGENT_OK; /* settled: the receipt is waiting */
-    pai_inbox_name(name, 'm', id);
-    result = dir->exists(dir->ctx, name);
-    if (result < 0) return result;
-    if (result == 0) result = pai_write_file(dir, temp, name, frame, size, 1);
-    else result = PAGENT_E_EXISTS;
-    return result == PAGENT_E_EXISTS ? pai_same_message(dir, heap, name, frame, size) : result;
+    pai_inbox_name(name, 'm', pai_hash_text(id));
+    for (tries = 0; tries < PAI_TRIES; tries++) { /* it may be collected, settled and read meanwhile */
+        result = pai_same_answer(dir, crc, id, frame, size);
+        if (result != PAGENT_E_NOT_FOUND) return result; /* settled: the receipt is waiting */
+        result = dir->exists(dir->ctx, name);
+        if (result < 0) return result;
+        result = result == 0 ? pai_write_file(dir, temp, name, frame, size, 1) : PAGENT_E_EXISTS;
+        if (result != PAGENT_E_EXISTS) return result;
+        result = pai_same_message(dir, heap, name, frame, size);
+        if (result != PAGENT_E_NOT_FOUND) return result;
+    }
+    return PAGENT_E_AGAIN;
 }
 
 PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *host, const pagent_request *request)
@@ -11710,40 +11757,28 @@ PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *hos
     if (result == PAGENT_OK) {
         pai_crc_init(crc);
         pai_put_frame(crc, frame, (uint32_t)encoded, host->clock_ms(host->ctx));
-        result = pai_send_frame(dir, host, &heap, pai_hash_text(request->id), frame, size);
+        result = pai_send_frame(dir, host, &heap, crc, request->id, frame, size);
     }
     pai_free(&heap, crc, sizeof *crc);
     pai_free(&heap, frame, size);
     return result;
 }
 
-/* E_CORRUPT unless the frame is whole and says what its checksum says. */
-static int pai_check_frame(const pai_crc *crc, const uint8_t *frame, size_t size)
-{
-    if (size < PAI_FRAME || pai_get32(frame) != pai_frame_magic || pai_get32(frame + 4) != size - PAI_FRAME ||
-        pai_get32(frame + 12) != 0 || pai_get32(frame + 8) != pai_crc32c(crc, 0, frame + 16, size - 16)) {
-        return PAGENT_E_CORRUPT;
-    }
-    return PAGENT_OK;
-}
-
 PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent_receipt *receipt)
 {
+    const uint32_t front = (uint32_t)PAI_FRAME + (uint32_t)PAI_ORIGIN;
     char name[PAI_FILE_NAME];
     uint8_t frame[PAI_RECEIPT_BYTES];
-    uint64_t size = 0;
     size_t got = 0;
     pai_crc crc;
     int result;
     if (dir == NULL || id == NULL || id[0] == 0 || receipt == NULL || !pai_check_dir(dir)) return PAGENT_E_ARGUMENT;
-    pai_inbox_name(name, 'r', pai_hash_text(id));
-    result = pai_read_file(dir, name, frame, sizeof frame, &size, &got);
-    if (result == PAGENT_E_NOT_FOUND) return PAGENT_PENDING;
-    if (result != PAGENT_OK) return result;
     pai_crc_init(&crc);
-    if (size != got || pai_check_frame(&crc, frame, got) != PAGENT_OK) return PAGENT_E_CORRUPT;
-    result = pagent_decode_receipt(frame + PAI_FRAME, (uint32_t)(got - PAI_FRAME), receipt);
+    result = pai_read_answer(dir, &crc, id, frame, &got);
+    if (result == PAGENT_E_NOT_FOUND || result == PAGENT_E_EXISTS) return PAGENT_PENDING;
+    if (result == PAGENT_OK) result = pagent_decode_receipt(frame + front, (uint32_t)got - front, receipt);
     if (result != PAGENT_OK) return result;
+    pai_inbox_name(name, 'r', pai_hash_text(id));
     result = dir->remove(dir->ctx, name);
     return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
 }
@@ -11823,21 +11858,45 @@ static int pai_drop_receipts(pagent_files *files)
     return result;
 }
 
-static int pai_settle_letter(pagent_files *files, uint64_t id, const uint8_t *receipt, uint32_t size)
+/* What a receipt says of the message that it answers. E_NOT_FOUND: that one is settled. */
+static int pai_read_origin(const pagent_files *files, uint64_t id, uint8_t origin[PAI_ORIGIN])
+{
+    uint8_t front[PAI_FRAME + PAI_REQUEST_FRONT + 2 * (PAGENT_NAME_MAX + 1)]; /* two texts: the agent's name, the id */
+    char name[PAI_FILE_NAME];
+    uint64_t size = 0;
+    size_t got = 0, at, length;
+    int result;
+    pai_clear(origin, PAI_ORIGIN);
+    pai_inbox_name(name, 'm', id);
+    result = pai_read_file(&files->dir, name, front, sizeof front, &size, &got);
+    if (result != PAGENT_OK || got < PAI_FRAME + PAI_REQUEST_FRONT || pai_get32(front) != pai_frame_magic)
+        return result;
+    at = PAI_FRAME + PAI_REQUEST_FRONT + pai_get16(front + PAI_FRAME + 48);
+    length = pai_get16(front + PAI_FRAME + 50);
+    if (length == 0 || length > PAGENT_NAME_MAX + 1 || at + length > got || front[at + length - 1] != 0) return result;
+    pai_copy(origin, front, PAI_FRAME);
+    pai_copy(origin + PAI_FRAME, front + at, length);
+    return result;
+}
+
+static int pai_write_receipt(const pagent_files *files, uint64_t id, const uint8_t origin[PAI_ORIGIN],
+                             const uint8_t *receipt, uint32_t size)
 {
     char temp[PAI_FILE_NAME], name[PAI_FILE_NAME];
-    uint8_t *frame;
+    uint8_t frame[PAI_RECEIPT_BYTES];
     int result = pai_temp_name(&files->host, "inbox/", temp);
     if (result != PAGENT_OK) return result;
-    files->scratch.size = 0;
-    result = pai_reserve(&files->heap, &files->scratch, PAI_FRAME + (size_t)size);
-    if (result != PAGENT_OK) return result;
-    frame = files->scratch.data;
-    pai_copy(frame + PAI_FRAME, receipt, size);
-    pai_put_frame(&files->crc, frame, size, files->host.clock_ms(files->host.ctx));
+    pai_copy(frame + PAI_FRAME, origin, PAI_ORIGIN);
+    pai_copy(frame + PAI_FRAME + PAI_ORIGIN, receipt, size);
+    pai_put_frame(&files->crc, frame, (uint32_t)PAI_ORIGIN + size, files->host.clock_ms(files->host.ctx));
     pai_inbox_name(name, 'r', id);
-    result = pai_write_file(&files->dir, temp, name, frame, PAI_FRAME + (size_t)size, 0);
-    if (result != PAGENT_OK) return result;
+    return pai_write_file(&files->dir, temp, name, frame, PAI_FRAME + PAI_ORIGIN + (size_t)size, 0);
+}
+
+static int pai_remove_message(const pagent_files *files, uint64_t id)
+{
+    char name[PAI_FILE_NAME];
+    int result;
     pai_inbox_name(name, 'm', id);
     result = files->dir.remove(files->dir.ctx, name);
     return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
@@ -11848,9 +11907,9 @@ static int pai_refuse_letter(pagent_files *files, uint64_t id, const char *name,
 {
     pagent_damage_report report;
     pagent_receipt receipt;
-    uint8_t bytes[PAI_RECEIPT_BYTES - PAI_FRAME];
+    uint8_t bytes[PAI_RECEIPT_SIZE_MAX], origin[PAI_ORIGIN];
     pai_text text;
-    int encoded;
+    int encoded, result;
     pai_begin_report(&report, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, 0);
     report.file = name;
     report.size = size;
@@ -11864,7 +11923,9 @@ static int pai_refuse_letter(pagent_files *files, uint64_t id, const char *name,
     pai_text_add(&text, "the message was damaged on its way; send it again under a new id");
     encoded = pagent_encode_receipt(&receipt, bytes, sizeof bytes);
     if (encoded < 0) return encoded;
-    return pai_settle_letter(files, id, bytes, (uint32_t)encoded);
+    pai_clear(origin, sizeof origin);
+    result = pai_write_receipt(files, id, origin, bytes, (uint32_t)encoded);
+    return result == PAGENT_OK ? pai_remove_message(files, id) : result;
 }
 
 /* One message: OK with io filled; E_NOT_FOUND: it is settled already; PENDING: it was damaged and is refused. */
@@ -11927,10 +11988,15 @@ static int pai_files_collect(void *ctx, const pagent_collect *request, pagent_io
 
 static int pai_files_settle(void *ctx, const pagent_settle *request, pagent_io *io)
 {
-    pagent_files *files = (pagent_files *)ctx;
+    const pagent_files *files = (const pagent_files *)ctx;
+    uint8_t origin[PAI_ORIGIN];
+    int result;
     (void)io;
-    if (request->receipt == NULL || request->size > PAI_RECEIPT_BYTES - PAI_FRAME) return PAGENT_E_ARGUMENT;
-    return pai_settle_letter(files, request->message, request->receipt, request->size);
+    if (request->receipt == NULL || request->size > PAI_RECEIPT_SIZE_MAX) return PAGENT_E_ARGUMENT;
+    result = pai_read_origin(files, request->message, origin);
+    if (result != PAGENT_OK) return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
+    result = pai_write_receipt(files, request->message, origin, request->receipt, request->size);
+    return result == PAGENT_OK ? pai_remove_message(files, request->message) : result;
 }
 
 /* ================================================================================================================
