@@ -999,7 +999,7 @@ typedef struct pagent_damage_report {
     uint64_t size;      /* bytes concerned */
     uint64_t stream;    /* agent, where known; 0: the log */
     uint64_t version;   /* of the block expected there, where known */
-    pagent_bytes bytes; /* TORN: what is cut off */
+    pagent_bytes bytes; /* TORN: what is cut off; a damaged message: all of it */
     int32_t repair_bit; /* SUSPECT: flipping this bit of the block makes it valid; -1: no single bit does */
     char text[PAGENT_TEXT_SIZE];
 } pagent_damage_report;
@@ -8551,6 +8551,7 @@ enum {
     PAI_SEGMENTS_OPEN = 64,
     PAI_TRIES = 8,
     PAI_FILE_NAME = 64,
+    PAI_SKIPPED = 16,
     PAI_SEGMENT_MAX = 99999999,
     PAI_BLOCKS_MAX = 2200, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
@@ -8949,12 +8950,14 @@ struct pagent_files {
     size_t window_ahead; /* how much to read: more and more while reading goes straight on */
     size_t last_batch;   /* bytes */
     pai_buffer window;
-    pai_buffer batch;   /* staged blocks, placed */
-    pai_buffer staged;  /* of pai_staged */
-    pai_buffer scratch; /* blocks of a new segment; messages */
-    pai_buffer places;  /* of pai_location */
-    pai_buffer listed;  /* of pai_listed: segments */
-    pai_buffer inbox;   /* of pai_listed: messages, by time */
+    pai_buffer batch;              /* staged blocks, placed */
+    pai_buffer staged;             /* of pai_staged */
+    pai_buffer scratch;            /* blocks of a new segment; messages */
+    pai_buffer places;             /* of pai_location */
+    pai_buffer listed;             /* of pai_listed: segments */
+    pai_buffer inbox;              /* of pai_listed: messages, by time */
+    uint64_t skipped[PAI_SKIPPED]; /* messages that are told to be unreadable */
+    uint32_t skipped_count;
     pai_cursor cursor;
     char name[PAI_FILE_NAME];
     char text[PAGENT_TEXT_SIZE];
@@ -11785,8 +11788,8 @@ PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent
 
 /* ---- The owner's side. */
 
-/* When a message or receipt was sent: its own frame says. */
-static int pai_letter_time(const pagent_files *files, char kind, uint64_t id, uint64_t *time_ms)
+/* When a message or receipt was sent: its own frame says. 0: it cannot be read. */
+static uint64_t pai_letter_time(const pagent_files *files, char kind, uint64_t id)
 {
     char name[PAI_FILE_NAME];
     uint8_t frame[PAI_FRAME];
@@ -11795,8 +11798,7 @@ static int pai_letter_time(const pagent_files *files, char kind, uint64_t id, ui
     int result;
     pai_inbox_name(name, kind, id);
     result = pai_read_file(&files->dir, name, frame, sizeof frame, &size, &got);
-    *time_ms = result == PAGENT_OK && got == sizeof frame ? pai_get64(frame + 16) : 0;
-    return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
+    return result == PAGENT_OK && got == sizeof frame ? pai_get64(frame + 16) : 0;
 }
 
 /* What a sender that died left half written: removed when it is old. */
@@ -11832,9 +11834,9 @@ static int pai_list_inbox(pagent_files *files, char kind, int times, pai_buffer 
         if (result != PAGENT_OK) return result;
     }
     if (result == PAGENT_END || result == PAGENT_E_NOT_FOUND) result = PAGENT_OK;
-    for (i = 0; times && result == PAGENT_OK && i < pai_listed_count(out); i++) {
+    for (i = 0; times && i < pai_listed_count(out); i++) {
         pai_listed *item = pai_listed_at(out, i);
-        result = pai_letter_time(files, kind, item->minor, &item->major);
+        item->major = pai_letter_time(files, kind, item->minor);
     }
     pai_sort_listed(out);
     return result;
@@ -11852,8 +11854,7 @@ static int pai_drop_receipts(pagent_files *files)
     for (i = 0; result == PAGENT_OK && i + PAI_RECEIPTS_KEPT < count; i++) {
         char name[PAI_FILE_NAME];
         pai_inbox_name(name, 'r', pai_listed_at(&files->inbox, i)->minor);
-        result = files->dir.remove(files->dir.ctx, name);
-        if (result == PAGENT_E_NOT_FOUND) result = PAGENT_OK;
+        (void)files->dir.remove(files->dir.ctx, name); /* what cannot be removed stays */
     }
     return result;
 }
@@ -11902,21 +11903,49 @@ static int pai_remove_message(const pagent_files *files, uint64_t id)
     return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
 }
 
-/* A message that is not what was sent: told to the host, answered, and only then removed. */
-static int pai_refuse_letter(pagent_files *files, uint64_t id, const char *name, uint64_t size)
+/* Tells the host of a message that is not delivered. `bytes` of it are in the scratch buffer. */
+static void pai_report_letter(pagent_files *files, const char *name, int result, uint64_t size, size_t bytes,
+                              const char *what)
 {
     pagent_damage_report report;
-    pagent_receipt receipt;
-    uint8_t bytes[PAI_RECEIPT_SIZE_MAX], origin[PAI_ORIGIN];
     pai_text text;
-    int encoded, result;
-    pai_begin_report(&report, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, 0);
+    pai_begin_report(&report, PAGENT_DAMAGE_MIDDLE, result, 0);
     report.file = name;
     report.size = size;
+    report.bytes.data = bytes != 0 ? files->scratch.data : NULL;
+    report.bytes.size = (uint32_t)bytes;
     text = pai_text_begin(report.text, sizeof report.text);
     pai_text_add(&text, name);
-    pai_text_add(&text, ": a damaged message; refused, send it again");
+    pai_text_add(&text, what);
     if (files->options.on_discard != NULL) files->options.on_discard(files->options.ctx, &report);
+}
+
+/* A message that can be neither read nor answered: it stays, and does not keep back the others. Told once, unless there
+   are many such. */
+static void pai_skip_letter(pagent_files *files, uint64_t id)
+{
+    char name[PAI_FILE_NAME];
+    uint32_t i;
+    for (i = 0; i < PAI_SKIPPED; i++) {
+        if (files->skipped[i] == id) return;
+    }
+    files->skipped[files->skipped_count++ % PAI_SKIPPED] = id;
+    pai_inbox_name(name, 'm', id);
+    pai_report_letter(files, name, PAGENT_E_STORAGE, 0, 0, ": this message cannot be read, or not answered; skipped");
+}
+
+/* A message that is not what was sent: answered, told to the host, and only then removed. */
+static int pai_refuse_letter(pagent_files *files, uint64_t id, const char *name, uint64_t size)
+{
+    pagent_receipt receipt;
+    uint8_t bytes[PAI_RECEIPT_SIZE_MAX], origin[PAI_ORIGIN];
+    size_t keep = size < PAI_PAYLOAD_MAX ? (size_t)size : (size_t)PAI_PAYLOAD_MAX, got = 0;
+    pai_text text;
+    int encoded, result;
+    files->scratch.size = 0;
+    result = pai_reserve(&files->heap, &files->scratch, keep);
+    if (result == PAGENT_OK) result = pai_read_file(&files->dir, name, files->scratch.data, keep, &size, &got);
+    if (result != PAGENT_OK) return result;
     pai_clear(&receipt, sizeof receipt);
     receipt.result = PAGENT_E_CORRUPT;
     text = pai_text_begin(receipt.text, sizeof receipt.text);
@@ -11925,7 +11954,9 @@ static int pai_refuse_letter(pagent_files *files, uint64_t id, const char *name,
     if (encoded < 0) return encoded;
     pai_clear(origin, sizeof origin);
     result = pai_write_receipt(files, id, origin, bytes, (uint32_t)encoded);
-    return result == PAGENT_OK ? pai_remove_message(files, id) : result;
+    if (result != PAGENT_OK) return result;
+    pai_report_letter(files, name, PAGENT_E_CORRUPT, size, got, ": a damaged message; refused, send it again");
+    return pai_remove_message(files, id);
 }
 
 /* One message: OK with io filled; E_NOT_FOUND: it is settled already; PENDING: it was damaged and is refused. */
@@ -11981,7 +12012,8 @@ static int pai_files_collect(void *ctx, const pagent_collect *request, pagent_io
     for (; at < count; at++) {
         result = pai_collect_letter(files, pai_listed_at(&files->inbox, at)->minor, request, io);
         if ((result == PAGENT_OK || result == PAGENT_E_LIMIT) && at + 1 < count) io->cursor = at + 1;
-        if (result != PAGENT_E_NOT_FOUND && result != PAGENT_PENDING) return result;
+        if (result == PAGENT_E_STORAGE) pai_skip_letter(files, pai_listed_at(&files->inbox, at)->minor);
+        else if (result != PAGENT_E_NOT_FOUND && result != PAGENT_PENDING) return result;
     }
     return PAGENT_OK;
 }

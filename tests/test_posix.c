@@ -105,6 +105,84 @@ TEST(pipe_for_segment)
     end();
 }
 
+static int send_note(const char *id)
+{
+    pagent_request message;
+    memset(&message, 0, sizeof message);
+    message.size = (uint32_t)sizeof message;
+    message.verb = PAGENT_POST;
+    message.agent = "agent";
+    message.event = "note";
+    message.id = id;
+    return pagent_send_message(&w.dir, &w.host, &message);
+}
+
+/* Collects from the beginning; the number of messages that come. */
+static uint32_t collect_all(void)
+{
+    uint8_t bytes[512];
+    pagent_collect request;
+    pagent_io io;
+    uint32_t count = 0;
+    memset(&request, 0, sizeof request);
+    request.buffer = bytes;
+    request.capacity = (uint32_t)sizeof bytes;
+    do {
+        memset(&io, 0, sizeof io);
+        if (!CHECK_EQ(w.store.collect(w.store.ctx, &request, &io), PAGENT_OK)) break;
+        count += io.size != 0;
+        request.cursor = io.cursor;
+    } while (io.cursor != 0);
+    return count;
+}
+
+static void write_text(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    if (file == NULL || fputs(text, file) < 0 || fclose(file) != 0) abort();
+}
+
+/* What stands in the inbox and is no readable message, or cannot be answered, is told of once; the others come. */
+TEST(bad_letters_skipped)
+{
+    begin();
+    CHECK_EQ(open_store(), PAGENT_OK);
+    CHECK_EQ(send_note("one"), PAGENT_OK);
+    CHECK_EQ(send_note("two"), PAGENT_OK);
+    alarm(10);
+    CHECK(mkdir(in_store("inbox/m-0000000000000001"), 0777) == 0);
+    CHECK(mkfifo(in_store("inbox/m-0000000000000002"), 0666) == 0);
+    write_text(in_store("inbox/m-0000000000000003"), "damaged");
+    CHECK(mkdir(in_store("inbox/r-0000000000000003"), 0777) == 0);
+    CHECK_EQ(collect_all(), 2);
+    CHECK_EQ(w.reports, 3);
+    CHECK(strstr(w.said, "skipped") != NULL);
+    CHECK_EQ(collect_all(), 2);
+    CHECK_EQ(w.reports, 3);
+    CHECK(rmdir(in_store("inbox/r-0000000000000003")) == 0); /* now it can be refused */
+    CHECK_EQ(collect_all(), 2);
+    CHECK_EQ(w.reports, 4);
+    CHECK_EQ(w.bytes, 7);
+    alarm(0);
+    CHECK_EQ(close_store(), PAGENT_OK);
+    end();
+}
+
+/* A message that the owner may not read. */
+TEST(unreadable_letter_skipped)
+{
+    if (geteuid() == 0) SKIP("root may read everything");
+    begin();
+    CHECK_EQ(open_store(), PAGENT_OK);
+    CHECK_EQ(send_note("one"), PAGENT_OK);
+    write_text(in_store("inbox/m-0000000000000001"), "secret");
+    CHECK(chmod(in_store("inbox/m-0000000000000001"), 0) == 0);
+    CHECK_EQ(collect_all(), 1);
+    CHECK_EQ(w.reports, 1);
+    CHECK_EQ(close_store(), PAGENT_OK);
+    end();
+}
+
 /* ---- fork -------------------------------------------------------------------------------------------------------- */
 
 /* A child has the lock's file open, too. The parent's lock ends when the parent closes, all the same. */
@@ -135,4 +213,4 @@ TEST(fork_and_lock)
     end();
 }
 
-TEST_MAIN(ROW(pipe_for_segment), ROW(fork_and_lock))
+TEST_MAIN(ROW(pipe_for_segment), ROW(bad_letters_skipped), ROW(unreadable_letter_skipped), ROW(fork_and_lock))

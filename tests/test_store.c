@@ -29,7 +29,7 @@ typedef struct world {
     uint32_t reports; /* of on_discard */
     uint32_t damage;  /* the last one's */
     int32_t repair_bit;
-    uint64_t damage_offset;
+    uint64_t damage_offset, damage_bytes;
     uint32_t messages; /* sent to the inbox with OK */
     char text[PAGENT_TEXT_SIZE];
 } world;
@@ -43,6 +43,7 @@ static void on_discard(void *ctx, const pagent_damage_report *report)
     it->damage = report->damage;
     it->repair_bit = report->repair_bit;
     it->damage_offset = report->offset;
+    it->damage_bytes = report->bytes.size;
     CHECK(report->file != NULL && report->text[0] != 0);
 }
 
@@ -1725,6 +1726,7 @@ static int run_inbox(void)
         uint64_t cursor = 0;
         int result, found = collect_one(&cursor, &result);
         if (result < 0) return result;
+        if (found < 0 && w.reports != 0) break; /* it could not be read, and was skipped */
         if (!CHECK(found >= 0)) break;
         TRY(settle_one((uint32_t)found));
         mail.answered[found] = 1;
@@ -1893,16 +1895,18 @@ static void damage_letter(uint32_t mode, char kind, size_t bit, size_t length)
     char id[24];
     sim_bytes *letter = letter_begin(mode, kind, id);
     pagent_receipt receipt;
-    uint64_t cursor = 0;
+    uint64_t cursor = 0, size;
     int result;
     if (letter == NULL) return;
     if (bit < letter->size * 8) letter->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
     if (length < letter->size) letter->size = length;
+    size = letter->size;
     memset(&receipt, 0, sizeof receipt);
     if (kind == 'm') {
         CHECK_EQ(collect_one(&cursor, &result), -1);
         CHECK_EQ(result, PAGENT_OK);
         CHECK_EQ(w.reports, 1);
+        CHECK_EQ(w.damage_bytes, size);
         CHECK_EQ(pagent_read_receipt(&other.dir, id, &receipt), PAGENT_OK);
         CHECK_EQ(receipt.result, PAGENT_E_CORRUPT);
         CHECK(letter_of('m') == NULL);
