@@ -12075,7 +12075,6 @@ enum {
 
 typedef struct pai_posix {
     int root; /* descriptors */
-    int inbox;
     int lock;
     pid_t owner; /* who took the lock; 0: nobody */
     struct {
@@ -12387,14 +12386,19 @@ static int pai_posix_list(void *ctx, const char *folder, uint32_t index, char na
     return PAGENT_OK;
 }
 
+/* The inbox is opened each time: it may have been removed, and made again. */
 static int pai_posix_sync_dir(void *ctx, const char *folder)
 {
     const pai_posix *posix = (const pai_posix *)ctx;
-    int done;
+    int file, done, code;
     if (pai_posix_is_child(posix)) return PAGENT_E_FENCED;
-    do done = fsync(folder[0] != 0 ? posix->inbox : posix->root);
+    file = pai_posix_open_at(posix, folder[0] != 0 ? folder : ".", O_RDONLY | O_DIRECTORY);
+    if (file < 0) return file;
+    do done = fsync(file - 1);
     while (done < 0 && errno == EINTR);
-    return done == 0 || errno == EINVAL ? PAGENT_OK : PAGENT_E_STORAGE; /* EINVAL: no such thing on this file system */
+    code = done == 0 ? 0 : errno;
+    (void)close(file - 1);
+    return code == 0 || code == EINVAL ? PAGENT_OK : PAGENT_E_STORAGE; /* EINVAL: no such thing on this file system */
 }
 
 /* Where open file descriptions can hold locks, those: the old kind is dropped when any descriptor of the file is closed
@@ -12488,7 +12492,6 @@ static int pai_posix_make_path(const char *path)
 static void pai_posix_free(pai_posix *posix)
 {
     if (posix->root >= 0) (void)close(posix->root);
-    if (posix->inbox >= 0) (void)close(posix->inbox);
     (void)pai_posix_unlock(posix);
     pai_posix_free_names(posix, 0);
     pai_posix_free_names(posix, 1);
@@ -12528,7 +12531,6 @@ PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create)
     if (result != PAGENT_OK) return result;
     posix = (pai_posix *)calloc(1, sizeof *posix);
     if (posix == NULL) return PAGENT_E_MEMORY;
-    posix->inbox = -1;
     posix->lock = -1;
     posix->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (posix->root < 0) result = pai_posix_error(errno);
@@ -12538,10 +12540,6 @@ PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create)
         /* durable; where there is a lock, an earlier opening has come past here */
         if (result == PAGENT_OK && (made || pai_posix_exists(posix, "lock") != 1))
             result = pai_posix_sync_dir(posix, "");
-    }
-    if (result == PAGENT_OK) {
-        posix->inbox = openat(posix->root, "inbox", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (posix->inbox < 0 && errno != ENOENT) result = pai_posix_error(errno);
     }
     if (result != PAGENT_OK) {
         pai_posix_free(posix);

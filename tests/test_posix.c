@@ -7,8 +7,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static int counted_fsync(int descriptor);
+#define fsync counted_fsync
 #define PERSISTENT_AGENT_IMPLEMENTATION
 #include "../persistent_agent.h"
+#undef fsync
 
 #include "test.h"
 
@@ -30,6 +33,27 @@ static struct {
     char text[PAGENT_TEXT_SIZE];
 } w;
 
+static struct {
+    ino_t of[64]; /* directories, in the order in which they were synced */
+    uint32_t count;
+} syncs;
+
+static int counted_fsync(int descriptor)
+{
+    struct stat found;
+    if (syncs.count < 64 && fstat(descriptor, &found) == 0) syncs.of[syncs.count++] = found.st_ino;
+    return fsync(descriptor);
+}
+
+static uint32_t syncs_of(const char *path)
+{
+    struct stat found;
+    uint32_t i, count = 0;
+    if (!CHECK(stat(path, &found) == 0)) return 0;
+    for (i = 0; i < syncs.count; i++) count += syncs.of[i] == found.st_ino;
+    return count;
+}
+
 static void on_discard(void *ctx, const pagent_damage_report *report)
 {
     (void)ctx;
@@ -48,6 +72,7 @@ static const char *in_store(const char *name)
 static void begin(void)
 {
     memset(&w, 0, sizeof w);
+    memset(&syncs, 0, sizeof syncs);
     snprintf(w.path, sizeof w.path, "%s/pagent-test-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     if (mkdtemp(w.path) == NULL) abort();
     snprintf(w.place, sizeof w.place, "%s/store", w.path);
@@ -183,6 +208,21 @@ TEST(unreadable_letter_skipped)
     end();
 }
 
+/* An inbox that was removed and made again is the one that is synced. */
+TEST(inbox_made_again)
+{
+    begin();
+    CHECK_EQ(open_store(), PAGENT_OK);
+    CHECK(rmdir(in_store("inbox")) == 0);
+    CHECK_EQ(send_note("one"), PAGENT_E_NOT_FOUND);
+    CHECK(mkdir(in_store("inbox"), 0777) == 0);
+    syncs.count = 0;
+    CHECK_EQ(send_note("one"), PAGENT_OK);
+    CHECK_EQ(syncs_of(in_store("inbox")), 1);
+    CHECK_EQ(close_store(), PAGENT_OK);
+    end();
+}
+
 /* ---- fork -------------------------------------------------------------------------------------------------------- */
 
 /* A child has the lock's file open, too. The parent's lock ends when the parent closes, all the same. */
@@ -213,4 +253,5 @@ TEST(fork_and_lock)
     end();
 }
 
-TEST_MAIN(ROW(pipe_for_segment), ROW(bad_letters_skipped), ROW(unreadable_letter_skipped), ROW(fork_and_lock))
+TEST_MAIN(ROW(pipe_for_segment), ROW(bad_letters_skipped), ROW(unreadable_letter_skipped), ROW(inbox_made_again),
+          ROW(fork_and_lock))
