@@ -12470,9 +12470,21 @@ static int pai_posix_sync_parent(const char *path)
     return close(descriptor) == 0 && done == 0 ? PAGENT_OK : PAGENT_E_STORAGE;
 }
 
-/* Makes `path` and what is missing above it. */
+/* Has an earlier opening come as far as its lock? Then `path` is durable. */
+static int pai_posix_is_made(const char *path)
+{
+    int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), found;
+    if (root < 0) return 0;
+    found = faccessat(root, "lock", F_OK, 0) == 0;
+    (void)close(root);
+    return found;
+}
+
+/* Makes `path` and what is missing above it. What is there may be of one who died before it was synced: synced again,
+   where we may. */
 static int pai_posix_make_path(const char *path)
 {
+    int made = pai_posix_is_made(path);
     size_t length = strlen(path), at;
     char *part = (char *)malloc(length + 1);
     int result = PAGENT_OK;
@@ -12484,6 +12496,7 @@ static int pai_posix_make_path(const char *path)
         if (part[at - 1] == '/') continue;
         if (mkdir(part, 0777) == 0) result = pai_posix_sync_parent(part);
         else if (errno != EEXIST && errno != EISDIR) result = pai_posix_error(errno);
+        else if (!made) (void)pai_posix_sync_parent(part);
     }
     free(part);
     return result;

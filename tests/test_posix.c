@@ -208,6 +208,21 @@ TEST(unreadable_letter_skipped)
     end();
 }
 
+/* A directory that somebody made, and died before it was durable: the next opening makes it so; a later one need not. */
+TEST(path_made_durable)
+{
+    begin();
+    CHECK(mkdir(w.place, 0777) == 0);
+    CHECK_EQ(open_store(), PAGENT_OK);
+    CHECK(syncs_of(w.path) != 0);
+    CHECK_EQ(close_store(), PAGENT_OK);
+    syncs.count = 0;
+    CHECK_EQ(open_store(), PAGENT_OK);
+    CHECK_EQ(syncs_of(w.path), 0);
+    CHECK_EQ(close_store(), PAGENT_OK);
+    end();
+}
+
 /* An inbox that was removed and made again is the one that is synced. */
 TEST(inbox_made_again)
 {
@@ -253,5 +268,5 @@ TEST(fork_and_lock)
     end();
 }
 
-TEST_MAIN(ROW(pipe_for_segment), ROW(bad_letters_skipped), ROW(unreadable_letter_skipped), ROW(inbox_made_again),
-          ROW(fork_and_lock))
+TEST_MAIN(ROW(pipe_for_segment), ROW(bad_letters_skipped), ROW(unreadable_letter_skipped), ROW(path_made_durable),
+          ROW(inbox_made_again), ROW(fork_and_lock))
