@@ -208,7 +208,7 @@ TEST(unreadable_letter_skipped)
     end();
 }
 
-/* A directory that somebody made, and died before it was durable: the next opening makes it so; a later one need not. */
+/* Whoever made a directory died before it was durable: the next opening makes it so; a later one need not. */
 TEST(path_made_durable)
 {
     begin();
