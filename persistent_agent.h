@@ -10252,8 +10252,9 @@ static int pai_new_segment(pagent_files *files, pai_log *log, int claim)
 /* ---- Opening, and looking again beside a live writer. */
 
 /* Rules 1 to 7 for the end of a loaded log: what was torn off is reported and then cut off, by a segment of our own
-   (until that is published, the old one may still be somebody's). Then what is left is made durable. */
-static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, pai_block *header)
+   (until that is published, the old one may still be somebody's). Then what is left is made durable. `lost`: it ends
+   before a block that was durable when it was loaded before, so nothing is to be cut off. */
+static int pai_repair_log(pagent_files *files, pai_log *log, int lost, enum pai_bad bad, pai_block *header)
 {
     pai_finding found;
     pai_segment *segment;
@@ -10263,6 +10264,10 @@ static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, p
     if (result != PAGENT_OK) return result;
     if (found.report.damage == PAGENT_DAMAGE_SUSPECT && files->options.truncate_suspect) {
         pai_find_says(&found, PAGENT_TORN, PAGENT_OK, "the last block is damaged; cut off as truncate_suspect says");
+    }
+    if (lost && (found.report.result == PAGENT_OK || found.report.result == PAGENT_E_SUSPECT)) {
+        pai_find_says(&found, PAGENT_DAMAGE_LOST_TAIL, PAGENT_E_CORRUPT,
+                      "a block that was acknowledged is damaged or gone; this agent stops");
     }
     repair = found.report.damage == PAGENT_TORN || found.report.damage == PAGENT_DIRTY;
     if (found.report.damage == PAGENT_TORN) {
@@ -10338,10 +10343,13 @@ static uint32_t pai_gravity(int result)
     }
 }
 
-/* The log that an agent's blocks are in, loaded; where the agent has none yet, empty. */
+/* The log that an agent's blocks are in, loaded; where the agent has none yet, empty. What is loaded again must still
+   have the head that the table had, which was durable. */
 static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
     const pai_head *head = pai_find_head(&files->table, stream);
+    uint64_t version = head != NULL ? head->version : 0, link = head != NULL ? head->link : 0;
+    int damaged = head != NULL && (head->flags & PAGENT_IS_DAMAGED) != 0;
     int ours = head != NULL && head->log >= PAI_LOG_UNSEALED, more = 1, result;
     int unsealed = head != NULL && head->log == PAI_LOG_UNSEALED;
     uint32_t newest = head != NULL && head->chain != 0 ? pai_node_at(&files->table, head->chain)->segment : 0;
@@ -10363,9 +10371,16 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     (*log)->unsealed = unsealed && (*log)->claimed;
     if (unsealed && !(*log)->claimed) files->unsealed--;
     if ((*log)->claimed) (*log)->durable = (*log)->end;
-    else if (result == PAGENT_OK && !files->options.read_only) result = pai_prove_tail(files, *log);
-    if (result == PAGENT_OK) return PAGENT_OK;
-    if (pai_gravity(result) == 0 || pai_taint_stream(files, stream) != PAGENT_OK) return pai_give_up(files, result);
+    head = pai_find_head(&files->table, stream);
+    if (result == PAGENT_OK && damaged) {
+        result = pai_taint_stream(files, stream); /* until the store is opened again */
+    } else if (result == PAGENT_OK && !files->options.read_only) {
+        int lost = head->version < version || (head->version == version && head->link != link);
+        result = pai_repair_log(files, *log, lost, bad, &header);
+    }
+    if (result == PAGENT_OK && !(head->flags & PAGENT_IS_DAMAGED)) return PAGENT_OK;
+    if (result != PAGENT_OK && pai_gravity(result) == 0) return pai_give_up(files, result);
+    if (result != PAGENT_OK && pai_taint_stream(files, stream) != PAGENT_OK) return pai_give_up(files, result);
     if ((*log)->unsealed) files->unsealed--;
     (*log)->claimed = (*log)->unsealed = 0; /* nothing is written behind damage, not even a SEAL */
     return result;
@@ -10385,7 +10400,7 @@ static int pai_update_log(pagent_files *files, uint64_t stream, uint32_t newest)
         result = pai_load_log(files, log, newest, &header, &bad);
     }
     if (result != PAGENT_OK) return result;
-    if (!files->options.read_only) return pai_repair_log(files, log, bad, &header);
+    if (!files->options.read_only) return pai_repair_log(files, log, 0, bad, &header);
     log->durable = log->end;
     return PAGENT_OK;
 }
@@ -10677,8 +10692,9 @@ static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *
     if (result != PAGENT_OK) return result;
     result = pai_check_head(request, head);
     if (result == PAGENT_OK) result = pai_use_log(files, request->stream, &log);
+    if (result == PAGENT_OK) result = pai_check_head(request, head); /* loading found damage, or others' blocks? */
     if (result == PAGENT_OK) result = pai_ready_log(files, log, (request->blocks[57] & PAI_CARRIES_SNAPSHOT) != 0);
-    if (result == PAGENT_OK) result = pai_check_head(request, head); /* loading or claiming found others' blocks? */
+    if (result == PAGENT_OK) result = pai_check_head(request, head); /* claiming found others' blocks? */
     if (result == PAGENT_OK) result = pai_make_room(files, log, request);
     if (result == PAGENT_OK) result = pai_stage(files, request, head, files->per_agent ? head->log - 1 : 0);
     if (result == PAGENT_E_CONFLICT) io->version = head->version;
@@ -10806,6 +10822,7 @@ static int pai_seal_all(pagent_files *files)
         if (files->logs.count >= PAI_PAGE_ITEMS) pai_drop_logs(files);
         result = pai_use_log(files, head->stream, &log);
         if (result == PAGENT_OK && log->unsealed) result = pai_seal_log(files, log);
+        if (pai_gravity(result) != 0) result = PAGENT_OK; /* found damaged, and stopped: no affair of the others */
     }
     if (result == PAGENT_OK && files->logs.count > PAI_SEGMENTS_OPEN) pai_drop_logs(files);
     return result;

@@ -742,6 +742,76 @@ TEST(damage_keeps_history)
     world_end();
 }
 
+enum {
+    SLEEPER_FLIPS = 30,
+    SLEEPER_DAMAGES = SLEEPER_FLIPS + 2
+};
+
+/* The last block of agent 0, at `at`: a bit flipped, a line zeroed, or all of it. */
+static void damage_sleeper(sim_bytes *bytes, size_t at, uint32_t how)
+{
+    size_t size = block_size(bytes, at);
+    if (how < SLEEPER_FLIPS) bytes->data[at + (how * 37u) % size] ^= (uint8_t)(1u << how % 8);
+    else if (how == SLEEPER_FLIPS) memset(bytes->data + at + 128, 0, 64);
+    else memset(bytes->data + at, 0, size);
+}
+
+/* While an agent's log is out of memory its last block goes bad, sealed or not. Whatever loads the log again (an append,
+   the seal of an idle store, a look at old history) stops the agent, which is not told of a conflict; nothing is written
+   to that log any more, and the others go on. */
+static void damage_while_asleep(uint32_t sealed, uint32_t how, uint32_t what)
+{
+    uint8_t buffer[4096];
+    pagent_io io;
+    sim_bytes kept;
+    size_t last = 0;
+    int file;
+    uint32_t i;
+    world_begin(PER_AGENT, test.seed);
+    w.options.segment_size = 1 << 20;
+    CHECK_EQ(world_open(), PAGENT_OK);
+    for (i = 0; i < 4; i++) CHECK_EQ(kit_write(&w.k, i % 2, 200, KIT_NOISE), PAGENT_OK);
+    CHECK_EQ(kit_snapshot(&w.k, 0, 100), PAGENT_OK);
+    CHECK_EQ(kit_write(&w.k, 0, 300, KIT_NOISE), PAGENT_OK);
+    if (sealed) CHECK_EQ(kit_flush(&w.k), PAGENT_OK);
+    pai_drop_logs(w.files);
+    file = w.disk.durable.items[sim_find(&w.disk.durable, segment_of(0, 1))].file;
+    while (pai_get64(loaded(file)->data + last + 24) != 4) last += block_size(loaded(file), last);
+    damage_sleeper(loaded(file), last, how);
+    loaded_touch(file);
+    memset(&kept, 0, sizeof kept);
+    sim_copy_bytes(&kept, loaded(file));
+    if (what == 1) CHECK_EQ(kit_flush(&w.k), PAGENT_OK);
+    if (what == 2) (void)kit_read(&w.k, PAGENT_READ_BASE, 1, buffer, sizeof buffer, &io);
+    for (i = 0; i < 2; i++) {
+        CHECK_EQ(kit_write(&w.k, 0, 50, KIT_NOISE), PAGENT_E_CORRUPT);
+        w.k.broken = 0;
+        CHECK_EQ(read_newest(id_of(0)), PAGENT_E_CORRUPT);
+        CHECK_EQ(kit_write(&w.k, 1, 50, KIT_NOISE), PAGENT_OK);
+        pai_drop_logs(w.files);
+        (void)kit_read(&w.k, PAGENT_READ_BASE, 1, buffer, sizeof buffer, &io);
+    }
+    CHECK_EQ(kit_check_stream(&w.k, 1, ORACLE_STRICT), PAGENT_OK);
+    CHECK_EQ(world_close(), PAGENT_OK);
+    CHECK(w.reports != 0 && sim_find(&w.disk.durable, segment_of(0, 2)) < 0);
+    CHECK(kept.size == w.disk.files[file].now.size && memcmp(kept.data, w.disk.files[file].now.data, kept.size) == 0);
+    free(kept.data);
+    world_end();
+}
+
+TEST(damage_stops_a_sleeper)
+{
+    uint32_t sealed, how, what;
+    uint64_t id = 0;
+    for (sealed = 0; sealed < 2; sealed++) {
+        for (how = 0; how < SLEEPER_DAMAGES; how++) {
+            for (what = 0; what < 3; what++) {
+                if (test_case(id++)) damage_while_asleep(sealed, how, what);
+            }
+        }
+    }
+}
+
 /* The segments of one agent's log are not all there: that agent stops. */
 TEST(missing_segment_stops_one_agent)
 {
@@ -2050,10 +2120,11 @@ TEST(logs_asleep)
 TEST_MAIN(ROW(contract_of_file_store), ROW(bad_block_refused), ROW(contract_of_memory_store), ROW(read_only_refuses),
           ROW(second_opener), ROW(crash_create), ROW(crash_append), ROW(crash_batch), ROW(crash_rotate),
           ROW(crash_claim), ROW(crash_trim), ROW(crash_close), ROW(crash_sleep), ROW(logs_asleep),
-          ROW(crash_in_recovery), ROW(flip_each_bit), ROW(damage_stops_one_agent), ROW(missing_segment_stops_one_agent),
-          ROW(damage_keeps_history), ROW(flip_preallocated), ROW(cut_each_length), ROW(extend_with_anything),
-          ROW(zero_each_line), ROW(misdirected_blocks), ROW(excised_blocks), ROW(forged_blocks), ROW(foreign_history),
-          ROW(seal_proves_the_last_block), ROW(random_damage), ROW(sync_lies), ROW(sync_fails), ROW(each_call_fails),
-          ROW(disk_full), ROW(short_reads_and_writes), ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim),
-          ROW(zombie_close), ROW(zombie_remakes), ROW(zombie_dies), ROW(reader_beside_writer), ROW(reader_beside_trim),
-          ROW(crash_inbox), ROW(inbox_call_fails), ROW(damaged_letters))
+          ROW(crash_in_recovery), ROW(flip_each_bit), ROW(damage_stops_one_agent), ROW(damage_stops_a_sleeper),
+          ROW(missing_segment_stops_one_agent), ROW(damage_keeps_history), ROW(flip_preallocated), ROW(cut_each_length),
+          ROW(extend_with_anything), ROW(zero_each_line), ROW(misdirected_blocks), ROW(excised_blocks),
+          ROW(forged_blocks), ROW(foreign_history), ROW(seal_proves_the_last_block), ROW(random_damage), ROW(sync_lies),
+          ROW(sync_fails), ROW(each_call_fails), ROW(disk_full), ROW(short_reads_and_writes),
+          ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim), ROW(zombie_close), ROW(zombie_remakes),
+          ROW(zombie_dies), ROW(reader_beside_writer), ROW(reader_beside_trim), ROW(crash_inbox), ROW(inbox_call_fails),
+          ROW(damaged_letters))
