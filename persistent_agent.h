@@ -8553,11 +8553,12 @@ enum {
     PAI_SEGMENT_MAX = 99999999,
     PAI_BLOCKS_MAX = 2200, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
-    PAI_INDEX_SHARE = 16,        /* INDEXes are at most 1/16 of what is written */
-    PAI_GROW_SMALL = 544 * 1024, /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
-    PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
-    PAI_BATCH_LARGE = 64 * 1024, /* batches that large gain nothing from it */
-    PAI_LOGS_KEPT = 512,         /* logs of agents in memory, or four times what one batch needs */
+    PAI_INDEX_SHARE = 16,          /* INDEXes are at most 1/16 of what is written */
+    PAI_GROW_SMALL = 544 * 1024,   /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
+    PAI_ZEROED = 1 << 20,          /* growing by so much at most is cheap, and makes small steps cheaper; */
+    PAI_BATCH_LARGE = 64 * 1024,   /* batches that large gain nothing from it */
+    PAI_LOGS_KEPT = 512,           /* logs of agents in memory, or four times what one batch needs */
+    PAI_LOG_EMPTY = INT32_MAX - 2, /* not loaded; it has segments, and no block */
     PAI_LOG_UNSEALED = INT32_MAX - 1, /* not loaded; its newest segment is ours */
     PAI_LOG_OURS = INT32_MAX          /* the same, and sealed */
 };
@@ -8624,7 +8625,7 @@ typedef struct pai_head {
     uint32_t chain;       /* node with the newest places */
     uint32_t chain_count; /* blocks since and with the newest snapshot: all places */
     uint32_t due_place;   /* in the heap, + 1; 0: never due */
-    uint32_t log;         /* a log per agent: which one, + 1; 0, or from PAI_LOG_UNSEALED on: not loaded */
+    uint32_t log;         /* a log per agent: which one, + 1; 0, or from PAI_LOG_EMPTY on: not loaded */
     uint16_t state;
     uint8_t status;
     uint8_t flags;
@@ -9856,8 +9857,8 @@ static int pai_listed_are_empty(pagent_files *files, size_t first, size_t last, 
 }
 
 /* The segments of one log in the listing: items *first to *last. END: there is no log. E_CORRUPT: one in the middle is
-   missing; missing ones at the front were trimmed. Empty ones before a gap are what a zombie made, with numbers that had
-   been trimmed: they are left out. */
+   missing; missing ones at the front were trimmed. Empty ones before a gap are what a zombie made, with numbers that
+   had been trimmed: they are left out. */
 static int pai_listed_log(pagent_files *files, size_t *first, size_t *last)
 {
     int result = PAGENT_OK;
@@ -10169,18 +10170,19 @@ static void pai_release_followed(pagent_files *files, pai_log *log)
     pai_release_segment(files, log->stream, segment->before, segment->before_cut);
 }
 
-/* Is there a segment above this one? Of the shared log. */
-static int pai_newer_exists(const pagent_files *files, uint32_t number)
+/* The highest number of a log's segments in the directory; 0: it has none. */
+static int pai_find_newest(const pagent_files *files, uint64_t stream, uint32_t *newest)
 {
     char name[PAGENT_NAME_MAX + 1];
     uint32_t index;
     pai_listed listed;
     int result = PAGENT_OK;
-    for (index = 0; result == PAGENT_OK; index++) {
+    for (*newest = 0, index = 0; result == PAGENT_OK; index++) {
         result = files->dir.list(files->dir.ctx, "", index, name);
-        if (result == PAGENT_OK && pai_parse_segment_name(name, &listed) > 0 && listed.minor > number) return 1;
+        if (result != PAGENT_OK || pai_parse_segment_name(name, &listed) <= 0 || listed.major != stream) continue;
+        if (listed.minor > *newest) *newest = (uint32_t)listed.minor;
     }
-    return result == PAGENT_END ? 0 : result;
+    return result == PAGENT_END ? PAGENT_OK : result;
 }
 
 /* We have published a segment: have we slept through another's claim? FENCED: one of the segments that were void when
@@ -10188,13 +10190,14 @@ static int pai_newer_exists(const pagent_files *files, uint32_t number)
 static int pai_check_claim(pagent_files *files, const pai_log *log, const pai_log *made)
 {
     const pagent_dir *dir = &files->dir;
-    uint32_t at = log->number + 1;
+    uint32_t at = log->number + 1, newest;
     int result = PAGENT_OK, slept = 0;
     if (log->number != 0) {
         slept = pai_segment_exists(files, log->stream, log->number);
         if (slept >= 0) slept = slept == 0;
     } else if (log->stream == 0) {
-        slept = pai_newer_exists(files, made->number);
+        slept = pai_find_newest(files, 0, &newest);
+        if (slept >= 0) slept = newest > made->number;
     }
     if (slept < 0) return slept;
     if (slept) {
@@ -10290,7 +10293,7 @@ static int pai_repair_log(pagent_files *files, pai_log *log, int lost, enum pai_
 /* Is the agent's own log in memory? */
 static int pai_is_loaded(const pai_head *head)
 {
-    return head->log != 0 && head->log < PAI_LOG_UNSEALED;
+    return head->log != 0 && head->log < PAI_LOG_EMPTY;
 }
 
 /* The log of a stream (0: the shared one) as it is in memory: made, empty, when it is not there. */
@@ -10323,7 +10326,10 @@ static void pai_drop_logs(pagent_files *files)
         pai_head *head = pai_find_head(&files->table, log->stream);
         if (head == NULL) continue;
         if (log->claimed && !log->unsealed) pai_release_segment(files, log->stream, log->number, log->end);
-        head->log = log->unsealed ? PAI_LOG_UNSEALED : log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
+        head->log = log->unsealed                            ? PAI_LOG_UNSEALED
+                    : log->number != 0 && head->version == 0 ? PAI_LOG_EMPTY
+                    : log->claimed                           ? PAI_LOG_OURS
+                                                             : 0;
     }
     pai_free_pages(&files->heap, &files->logs);
     pai_clear(&files->logs, sizeof files->logs);
@@ -10357,11 +10363,12 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     enum pai_bad bad;
     if (!files->per_agent) return pai_make_log(files, 0, log);
     if (head != NULL && pai_is_loaded(head)) return pai_make_log(files, stream, log);
+    if (head != NULL && head->log == PAI_LOG_EMPTY) more = pai_find_newest(files, stream, &newest);
     while (more == 1) {
         more = pai_segment_exists(files, stream, newest + 1);
-        if (more < 0) return more;
         if (more == 1) newest++;
     }
+    if (more < 0) return more;
     result = pai_make_log(files, stream, log);
     if (result != PAGENT_OK || newest == 0) return result;
     (*log)->start = 1; /* the table has this log's agent: loading forgets it first */
@@ -11245,13 +11252,26 @@ static int pai_live_bytes(pagent_files *files, uint32_t number, uint64_t *live, 
     return PAGENT_OK;
 }
 
+/* The newest segment of a log that we know of; 0: nothing is known of its agent. */
+static uint32_t pai_known_segment(const pagent_files *files, uint64_t stream)
+{
+    const pai_head *head = stream != 0 ? pai_find_head(&files->table, stream) : NULL;
+    if (stream == 0) return pai_log_at(files, 0)->number;
+    if (head == NULL || head->version == 0) return 0;
+    if (pai_is_loaded(head)) return pai_log_at(files, head->log - 1)->newest;
+    return pai_node_at(&files->table, head->chain)->segment;
+}
+
 /* Below which segment nothing of a log is needed; an agent that refers to transcript entries in older blocks (*runs),
-   and one whose chain begins in that segment (*holder). A damaged agent keeps everything: it may still be repaired. */
+   and one whose chain begins in that segment (*holder). A damaged agent keeps everything: it may still be repaired.
+   So does one of which the directory has a segment that we do not know, or that has no block yet: a number that was
+   trimmed must not be made again by somebody who finds nothing above it. */
 static uint32_t pai_log_floor(const pagent_files *files, uint64_t stream, uint32_t newest, uint64_t *runs,
                               uint64_t *holder)
 {
     uint32_t i, floor = newest;
     *runs = *holder = 0;
+    if (pai_known_segment(files, stream) != newest) return 0;
     for (i = 0; i < files->table.heads.count; i++) {
         const pai_head *head = pai_head_at(&files->table, i);
         uint32_t reach;
