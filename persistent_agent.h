@@ -9798,6 +9798,14 @@ static int pai_has_block(pagent_files *files, pai_segment *segment, uint64_t at,
     return result;
 }
 
+/* "tmp-<time>-<random>": what pai_temp_name makes, and nothing of anybody else's. */
+static int pai_is_temp_name(const char *name)
+{
+    uint64_t number;
+    return pai_length(name) == 4 + 16 + 1 + 16 && pai_equal(name, "tmp-", 4) && name[20] == '-' &&
+           pai_parse_hex64(name + 4, &number) && pai_parse_hex64(name + 21, &number);
+}
+
 /* Reads the names of all segments. With `clean`, removes what a crash left half made. */
 static int pai_list_segments(pagent_files *files, int clean)
 {
@@ -9822,14 +9830,13 @@ static int pai_list_segments(pagent_files *files, int clean)
             if (files->options.on_discard != NULL) files->options.on_discard(files->options.ctx, &report);
         }
         if (kind > 0) result = pai_append_bytes(&files->heap, &files->listed, &listed, sizeof listed);
-        if (clean && pai_length(name) > 4 && pai_equal(name, "tmp-", 4)) {
+        if (clean && pai_is_temp_name(name)) {
             result = pai_append_bytes(&files->heap, &files->scratch, name, sizeof name);
         }
         if (result != PAGENT_OK) return result;
     }
     for (i = 0; result == PAGENT_END && i < files->scratch.size / sizeof name; i++) {
-        int removed = files->dir.remove(files->dir.ctx, (const char *)files->scratch.data + i * sizeof name);
-        if (removed != PAGENT_OK && removed != PAGENT_E_NOT_FOUND) result = removed;
+        (void)files->dir.remove(files->dir.ctx, (const char *)files->scratch.data + i * sizeof name); /* or next time */
     }
     if (result != PAGENT_END) return result;
     pai_sort_listed(&files->listed);
@@ -10766,13 +10773,19 @@ static int pai_flush_runs(pagent_files *files, size_t *at, size_t *from)
     return PAGENT_OK;
 }
 
-/* Zeroes what a batch left behind that met a full disk, so that no later open can take it for committed. */
+/* Zeroes what a batch left behind that met a full disk, so that no later open can take it for committed. Nothing is
+   touched when that is too late: some of it is durable (of more logs than open files), or somebody has taken over, and
+   may have built on it. */
 static int pai_erase_batch(pagent_files *files)
 {
     const pagent_dev *dev = &files->dir.dev;
     size_t i, count = pai_staged_count(files);
     int result = PAGENT_OK;
     pai_clear(files->batch.data, files->batch.size);
+    for (i = 0; i < count && result == PAGENT_OK; i++) {
+        const pai_log *log = pai_log_at(files, pai_staged_at(files, i)->log);
+        result = log->durable > pai_staged_at(files, i)->offset ? PAGENT_E_STORAGE : pai_check_fence(files, log);
+    }
     for (i = 0; i < count && result == PAGENT_OK; i++) {
         const pai_staged *staged = pai_staged_at(files, i);
         const pai_log *log = pai_log_at(files, staged->log);
@@ -10782,7 +10795,6 @@ static int pai_erase_batch(pagent_files *files)
             result = pai_write_all(dev, segment->file, files->batch.data, staged->size, staged->offset);
         }
         if (result == PAGENT_OK) result = dev->sync(dev->ctx, segment->file);
-        if (log->durable > staged->offset) return PAGENT_E_STORAGE; /* of more logs than open files: some are durable */
     }
     return result;
 }
@@ -10845,9 +10857,11 @@ static int pai_files_flush(void *ctx, pagent_op op, pagent_io *io)
     if (files->failed != 0) return files->failed;
     if (count == 0) return pai_seal_all(files);
     while (result == PAGENT_OK && at < count) result = pai_flush_runs(files, &at, &from);
-    if (result == PAGENT_E_NO_SPACE && pai_erase_batch(files) == PAGENT_OK) {
-        pai_undo(files, 0);
-        return PAGENT_E_NO_SPACE;
+    if (result == PAGENT_E_NO_SPACE) {
+        result = pai_erase_batch(files);
+        if (result == PAGENT_OK) pai_undo(files, 0);
+        if (result == PAGENT_OK) return PAGENT_E_NO_SPACE;
+        if (result == PAGENT_E_FENCED) result = PAGENT_E_IN_DOUBT; /* whoever took over may have taken it over, too */
     }
     if (result != PAGENT_OK) {
         pai_undo(files, 0);

@@ -1616,6 +1616,57 @@ TEST(zombie_trims_unknown)
     world_end();
 }
 
+/* The disk is full in the middle of a batch, and somebody takes over before it is erased: what that one has built on
+   stays. */
+TEST(zombie_erases)
+{
+    uint32_t mode;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        int result;
+        if (!test_case(mode)) continue;
+        world_begin(mode, test.seed);
+        w.disk.lock_broken = 1;
+        other_begin(70);
+        CHECK_EQ(world_open(), PAGENT_OK);
+        CHECK_EQ(put(0, 100, KIT_NOISE), PAGENT_OK);
+        CHECK_EQ(put(1, 100, KIT_NOISE), PAGENT_OK);
+        CHECK_EQ(stage(0, 111, KIT_NOISE), PAGENT_OK);
+        CHECK_EQ(stage(0, 111, KIT_NOISE), PAGENT_OK);
+        w.disk.fail_at = w.disk.calls; /* the write: half of it is done */
+        w.disk.fail_code = PAGENT_E_NO_SPACE;
+        w.disk.fail_variant = 2;
+        w.disk.pause_at = w.disk.calls + 1;
+        w.disk.meanwhile = other_takes_over;
+        result = kit_flush(&w.k);
+        CHECK(result == PAGENT_E_IN_DOUBT && other.files != NULL);
+        (void)pagent_close_files(w.files);
+        w.files = NULL;
+        (void)pagent_close_files(other.files);
+        memcpy(w.k.streams, other.streams, sizeof other.streams);
+        w.k.broken = 0;
+        (void)world_recover(ORACLE_STRICT);
+        world_end();
+    }
+}
+
+/* Opening removes what a crash left half made, not what looks a little like it; and does without. */
+TEST(foreign_names)
+{
+    static const char *const names[] = {"tmp-notes.txt", "tmp-0123456789abcdef-0123456789abcdeg",
+                                        "tmp-0123456789abcdef-0123456789abcdef"};
+    uint32_t i;
+    world_begin(SHARED, test.seed);
+    CHECK_EQ(run_append(), PAGENT_OK);
+    for (i = 0; i < 3; i++) {
+        int file = w.dir.create_temp(w.dir.ctx, names[i]);
+        CHECK(file > 0 && w.dir.close(w.dir.ctx, file) == PAGENT_OK);
+    }
+    CHECK_EQ(world_open(), PAGENT_OK);
+    for (i = 0; i < 3; i++) CHECK_EQ(w.dir.exists(w.dir.ctx, names[i]), i < 2);
+    CHECK_EQ(world_close(), PAGENT_OK);
+    world_end();
+}
+
 TEST(second_opener)
 {
     uint32_t mode;
@@ -2174,13 +2225,14 @@ TEST(logs_asleep)
 }
 
 TEST_MAIN(ROW(contract_of_file_store), ROW(bad_block_refused), ROW(contract_of_memory_store), ROW(read_only_refuses),
-          ROW(second_opener), ROW(create_after_deaths), ROW(zombie_trims_unknown), ROW(crash_create), ROW(crash_append),
-          ROW(crash_batch), ROW(crash_rotate), ROW(crash_claim), ROW(crash_trim), ROW(crash_close), ROW(crash_sleep),
-          ROW(logs_asleep), ROW(crash_in_recovery), ROW(flip_each_bit), ROW(damage_stops_one_agent),
-          ROW(damage_stops_a_sleeper), ROW(missing_segment_stops_one_agent), ROW(damage_keeps_history),
-          ROW(flip_preallocated), ROW(cut_each_length), ROW(extend_with_anything), ROW(zero_each_line),
-          ROW(misdirected_blocks), ROW(excised_blocks), ROW(forged_blocks), ROW(foreign_history),
-          ROW(seal_proves_the_last_block), ROW(random_damage), ROW(sync_lies), ROW(sync_fails), ROW(each_call_fails),
-          ROW(disk_full), ROW(short_reads_and_writes), ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim),
-          ROW(zombie_close), ROW(zombie_remakes), ROW(zombie_dies), ROW(reader_beside_writer), ROW(reader_beside_trim),
-          ROW(crash_inbox), ROW(inbox_call_fails), ROW(damaged_letters))
+          ROW(second_opener), ROW(create_after_deaths), ROW(zombie_trims_unknown), ROW(zombie_erases),
+          ROW(foreign_names), ROW(crash_create), ROW(crash_append), ROW(crash_batch), ROW(crash_rotate),
+          ROW(crash_claim), ROW(crash_trim), ROW(crash_close), ROW(crash_sleep), ROW(logs_asleep),
+          ROW(crash_in_recovery), ROW(flip_each_bit), ROW(damage_stops_one_agent), ROW(damage_stops_a_sleeper),
+          ROW(missing_segment_stops_one_agent), ROW(damage_keeps_history), ROW(flip_preallocated), ROW(cut_each_length),
+          ROW(extend_with_anything), ROW(zero_each_line), ROW(misdirected_blocks), ROW(excised_blocks),
+          ROW(forged_blocks), ROW(foreign_history), ROW(seal_proves_the_last_block), ROW(random_damage), ROW(sync_lies),
+          ROW(sync_fails), ROW(each_call_fails), ROW(disk_full), ROW(short_reads_and_writes),
+          ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim), ROW(zombie_close), ROW(zombie_remakes),
+          ROW(zombie_dies), ROW(reader_beside_writer), ROW(reader_beside_trim), ROW(crash_inbox), ROW(inbox_call_fails),
+          ROW(damaged_letters))
