@@ -8575,11 +8575,12 @@ enum {
     PAI_SEGMENT_MAX = 99999999,
     PAI_BLOCKS_MAX = 2200, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
-    PAI_INDEX_SHARE = 16,        /* INDEXes are at most 1/16 of what is written */
-    PAI_GROW_SMALL = 544 * 1024, /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
-    PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
-    PAI_BATCH_LARGE = 64 * 1024, /* batches that large gain nothing from it */
-    PAI_LOGS_KEPT = 512,         /* logs of agents in memory, or four times what one batch needs */
+    PAI_INDEX_SHARE = 16,          /* INDEXes are at most 1/16 of what is written */
+    PAI_GROW_SMALL = 544 * 1024,   /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
+    PAI_ZEROED = 1 << 20,          /* growing by so much at most is cheap, and makes small steps cheaper; */
+    PAI_BATCH_LARGE = 64 * 1024,   /* batches that large gain nothing from it */
+    PAI_LOGS_KEPT = 512,           /* logs of agents in memory, or four times what one batch needs */
+    PAI_LOG_EMPTY = INT32_MAX - 2, /* not loaded; it has segments, and no block */
     PAI_LOG_UNSEALED = INT32_MAX - 1, /* not loaded; its newest segment is ours */
     PAI_LOG_OURS = INT32_MAX          /* the same, and sealed */
 };
@@ -8646,7 +8647,7 @@ typedef struct pai_head {
     uint32_t chain;       /* node with the newest places */
     uint32_t chain_count; /* blocks since and with the newest snapshot: all places */
     uint32_t due_place;   /* in the heap, + 1; 0: never due */
-    uint32_t log;         /* a log per agent: which one, + 1; 0, or from PAI_LOG_UNSEALED on: not loaded */
+    uint32_t log;         /* a log per agent: which one, + 1; 0, or from PAI_LOG_EMPTY on: not loaded */
     uint16_t state;
     uint8_t status;
     uint8_t flags;
@@ -9822,6 +9823,14 @@ static int pai_has_block(pagent_files *files, pai_segment *segment, uint64_t at,
     return result;
 }
 
+/* "tmp-<time>-<random>": what pai_temp_name makes, and nothing of anybody else's. */
+static int pai_is_temp_name(const char *name)
+{
+    uint64_t number;
+    return pai_length(name) == 4 + 16 + 1 + 16 && pai_equal(name, "tmp-", 4) && name[20] == '-' &&
+           pai_parse_hex64(name + 4, &number) && pai_parse_hex64(name + 21, &number);
+}
+
 /* Reads the names of all segments. With `clean`, removes what a crash left half made. */
 static int pai_list_segments(pagent_files *files, int clean)
 {
@@ -9846,14 +9855,13 @@ static int pai_list_segments(pagent_files *files, int clean)
             if (files->options.on_discard != NULL) files->options.on_discard(files->options.ctx, &report);
         }
         if (kind > 0) result = pai_append_bytes(&files->heap, &files->listed, &listed, sizeof listed);
-        if (clean && pai_length(name) > 4 && pai_equal(name, "tmp-", 4)) {
+        if (clean && pai_is_temp_name(name)) {
             result = pai_append_bytes(&files->heap, &files->scratch, name, sizeof name);
         }
         if (result != PAGENT_OK) return result;
     }
     for (i = 0; result == PAGENT_END && i < files->scratch.size / sizeof name; i++) {
-        int removed = files->dir.remove(files->dir.ctx, (const char *)files->scratch.data + i * sizeof name);
-        if (removed != PAGENT_OK && removed != PAGENT_E_NOT_FOUND) result = removed;
+        (void)files->dir.remove(files->dir.ctx, (const char *)files->scratch.data + i * sizeof name); /* or next time */
     }
     if (result != PAGENT_END) return result;
     pai_sort_listed(&files->listed);
@@ -10194,18 +10202,19 @@ static void pai_release_followed(pagent_files *files, pai_log *log)
     pai_release_segment(files, log->stream, segment->before, segment->before_cut);
 }
 
-/* Is there a segment above this one? Of the shared log. */
-static int pai_newer_exists(const pagent_files *files, uint32_t number)
+/* The highest number of a log's segments in the directory; 0: it has none. */
+static int pai_find_newest(const pagent_files *files, uint64_t stream, uint32_t *newest)
 {
     char name[PAGENT_NAME_MAX + 1];
     uint32_t index;
     pai_listed listed;
     int result = PAGENT_OK;
-    for (index = 0; result == PAGENT_OK; index++) {
+    for (*newest = 0, index = 0; result == PAGENT_OK; index++) {
         result = files->dir.list(files->dir.ctx, "", index, name);
-        if (result == PAGENT_OK && pai_parse_segment_name(name, &listed) > 0 && listed.minor > number) return 1;
+        if (result != PAGENT_OK || pai_parse_segment_name(name, &listed) <= 0 || listed.major != stream) continue;
+        if (listed.minor > *newest) *newest = (uint32_t)listed.minor;
     }
-    return result == PAGENT_END ? 0 : result;
+    return result == PAGENT_END ? PAGENT_OK : result;
 }
 
 /* We have published a segment: have we slept through another's claim? FENCED: one of the segments that were void when
@@ -10213,13 +10222,14 @@ static int pai_newer_exists(const pagent_files *files, uint32_t number)
 static int pai_check_claim(pagent_files *files, const pai_log *log, const pai_log *made)
 {
     const pagent_dir *dir = &files->dir;
-    uint32_t at = log->number + 1;
+    uint32_t at = log->number + 1, newest;
     int result = PAGENT_OK, slept = 0;
     if (log->number != 0) {
         slept = pai_segment_exists(files, log->stream, log->number);
         if (slept >= 0) slept = slept == 0;
     } else if (log->stream == 0) {
-        slept = pai_newer_exists(files, made->number);
+        slept = pai_find_newest(files, 0, &newest);
+        if (slept >= 0) slept = newest > made->number;
     }
     if (slept < 0) return slept;
     if (slept) {
@@ -10277,8 +10287,9 @@ static int pai_new_segment(pagent_files *files, pai_log *log, int claim)
 /* ---- Opening, and looking again beside a live writer. */
 
 /* Rules 1 to 7 for the end of a loaded log: what was torn off is reported and then cut off, by a segment of our own
-   (until that is published, the old one may still be somebody's). Then what is left is made durable. */
-static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, pai_block *header)
+   (until that is published, the old one may still be somebody's). Then what is left is made durable. `lost`: it ends
+   before a block that was durable when it was loaded before, so nothing is to be cut off. */
+static int pai_repair_log(pagent_files *files, pai_log *log, int lost, enum pai_bad bad, pai_block *header)
 {
     pai_finding found;
     pai_segment *segment;
@@ -10288,6 +10299,10 @@ static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, p
     if (result != PAGENT_OK) return result;
     if (found.report.damage == PAGENT_DAMAGE_SUSPECT && files->options.truncate_suspect) {
         pai_find_says(&found, PAGENT_TORN, PAGENT_OK, "the last block is damaged; cut off as truncate_suspect says");
+    }
+    if (lost && (found.report.result == PAGENT_OK || found.report.result == PAGENT_E_SUSPECT)) {
+        pai_find_says(&found, PAGENT_DAMAGE_LOST_TAIL, PAGENT_E_CORRUPT,
+                      "a block that was acknowledged is damaged or gone; this agent stops");
     }
     repair = found.report.damage == PAGENT_TORN || found.report.damage == PAGENT_DIRTY;
     if (found.report.damage == PAGENT_TORN) {
@@ -10310,7 +10325,7 @@ static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, p
 /* Is the agent's own log in memory? */
 static int pai_is_loaded(const pai_head *head)
 {
-    return head->log != 0 && head->log < PAI_LOG_UNSEALED;
+    return head->log != 0 && head->log < PAI_LOG_EMPTY;
 }
 
 /* The log of a stream (0: the shared one) as it is in memory: made, empty, when it is not there. */
@@ -10343,7 +10358,10 @@ static void pai_drop_logs(pagent_files *files)
         pai_head *head = pai_find_head(&files->table, log->stream);
         if (head == NULL) continue;
         if (log->claimed && !log->unsealed) pai_release_segment(files, log->stream, log->number, log->end);
-        head->log = log->unsealed ? PAI_LOG_UNSEALED : log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
+        head->log = log->unsealed                            ? PAI_LOG_UNSEALED
+                    : log->number != 0 && head->version == 0 ? PAI_LOG_EMPTY
+                    : log->claimed                           ? PAI_LOG_OURS
+                                                             : 0;
     }
     pai_free_pages(&files->heap, &files->logs);
     pai_clear(&files->logs, sizeof files->logs);
@@ -10363,10 +10381,13 @@ static uint32_t pai_gravity(int result)
     }
 }
 
-/* The log that an agent's blocks are in, loaded; where the agent has none yet, empty. */
+/* The log that an agent's blocks are in, loaded; where the agent has none yet, empty. What is loaded again must still
+   have the head that the table had, which was durable. */
 static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
     const pai_head *head = pai_find_head(&files->table, stream);
+    uint64_t version = head != NULL ? head->version : 0, link = head != NULL ? head->link : 0;
+    int damaged = head != NULL && (head->flags & PAGENT_IS_DAMAGED) != 0;
     int ours = head != NULL && head->log >= PAI_LOG_UNSEALED, more = 1, result;
     int unsealed = head != NULL && head->log == PAI_LOG_UNSEALED;
     uint32_t newest = head != NULL && head->chain != 0 ? pai_node_at(&files->table, head->chain)->segment : 0;
@@ -10374,11 +10395,12 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     enum pai_bad bad;
     if (!files->per_agent) return pai_make_log(files, 0, log);
     if (head != NULL && pai_is_loaded(head)) return pai_make_log(files, stream, log);
+    if (head != NULL && head->log == PAI_LOG_EMPTY) more = pai_find_newest(files, stream, &newest);
     while (more == 1) {
         more = pai_segment_exists(files, stream, newest + 1);
-        if (more < 0) return more;
         if (more == 1) newest++;
     }
+    if (more < 0) return more;
     result = pai_make_log(files, stream, log);
     if (result != PAGENT_OK || newest == 0) return result;
     (*log)->start = 1; /* the table has this log's agent: loading forgets it first */
@@ -10388,9 +10410,16 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     (*log)->unsealed = unsealed && (*log)->claimed;
     if (unsealed && !(*log)->claimed) files->unsealed--;
     if ((*log)->claimed) (*log)->durable = (*log)->end;
-    else if (result == PAGENT_OK && !files->options.read_only) result = pai_prove_tail(files, *log);
-    if (result == PAGENT_OK) return PAGENT_OK;
-    if (pai_gravity(result) == 0 || pai_taint_stream(files, stream) != PAGENT_OK) return pai_give_up(files, result);
+    head = pai_find_head(&files->table, stream);
+    if (result == PAGENT_OK && damaged) {
+        result = pai_taint_stream(files, stream); /* until the store is opened again */
+    } else if (result == PAGENT_OK && !files->options.read_only) {
+        int lost = head->version < version || (head->version == version && head->link != link);
+        result = pai_repair_log(files, *log, lost, bad, &header);
+    }
+    if (result == PAGENT_OK && !(head->flags & PAGENT_IS_DAMAGED)) return PAGENT_OK;
+    if (result != PAGENT_OK && pai_gravity(result) == 0) return pai_give_up(files, result);
+    if (result != PAGENT_OK && pai_taint_stream(files, stream) != PAGENT_OK) return pai_give_up(files, result);
     if ((*log)->unsealed) files->unsealed--;
     (*log)->claimed = (*log)->unsealed = 0; /* nothing is written behind damage, not even a SEAL */
     return result;
@@ -10410,7 +10439,7 @@ static int pai_update_log(pagent_files *files, uint64_t stream, uint32_t newest)
         result = pai_load_log(files, log, newest, &header, &bad);
     }
     if (result != PAGENT_OK) return result;
-    if (!files->options.read_only) return pai_repair_log(files, log, bad, &header);
+    if (!files->options.read_only) return pai_repair_log(files, log, 0, bad, &header);
     log->durable = log->end;
     return PAGENT_OK;
 }
@@ -10702,8 +10731,9 @@ static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *
     if (result != PAGENT_OK) return result;
     result = pai_check_head(request, head);
     if (result == PAGENT_OK) result = pai_use_log(files, request->stream, &log);
+    if (result == PAGENT_OK) result = pai_check_head(request, head); /* loading found damage, or others' blocks? */
     if (result == PAGENT_OK) result = pai_ready_log(files, log, (request->blocks[57] & PAI_CARRIES_SNAPSHOT) != 0);
-    if (result == PAGENT_OK) result = pai_check_head(request, head); /* loading or claiming found others' blocks? */
+    if (result == PAGENT_OK) result = pai_check_head(request, head); /* claiming found others' blocks? */
     if (result == PAGENT_OK) result = pai_make_room(files, log, request);
     if (result == PAGENT_OK) result = pai_stage(files, request, head, files->per_agent ? head->log - 1 : 0);
     if (result == PAGENT_E_CONFLICT) io->version = head->version;
@@ -10768,13 +10798,19 @@ static int pai_flush_runs(pagent_files *files, size_t *at, size_t *from)
     return PAGENT_OK;
 }
 
-/* Zeroes what a batch left behind that met a full disk, so that no later open can take it for committed. */
+/* Zeroes what a batch left behind that met a full disk, so that no later open can take it for committed. Nothing is
+   touched when that is too late: some of it is durable (of more logs than open files), or somebody has taken over, and
+   may have built on it. */
 static int pai_erase_batch(pagent_files *files)
 {
     const pagent_dev *dev = &files->dir.dev;
     size_t i, count = pai_staged_count(files);
     int result = PAGENT_OK;
     pai_clear(files->batch.data, files->batch.size);
+    for (i = 0; i < count && result == PAGENT_OK; i++) {
+        const pai_log *log = pai_log_at(files, pai_staged_at(files, i)->log);
+        result = log->durable > pai_staged_at(files, i)->offset ? PAGENT_E_STORAGE : pai_check_fence(files, log);
+    }
     for (i = 0; i < count && result == PAGENT_OK; i++) {
         const pai_staged *staged = pai_staged_at(files, i);
         const pai_log *log = pai_log_at(files, staged->log);
@@ -10784,7 +10820,6 @@ static int pai_erase_batch(pagent_files *files)
             result = pai_write_all(dev, segment->file, files->batch.data, staged->size, staged->offset);
         }
         if (result == PAGENT_OK) result = dev->sync(dev->ctx, segment->file);
-        if (log->durable > staged->offset) return PAGENT_E_STORAGE; /* of more logs than open files: some are durable */
     }
     return result;
 }
@@ -10831,6 +10866,7 @@ static int pai_seal_all(pagent_files *files)
         if (files->logs.count >= PAI_PAGE_ITEMS) pai_drop_logs(files);
         result = pai_use_log(files, head->stream, &log);
         if (result == PAGENT_OK && log->unsealed) result = pai_seal_log(files, log);
+        if (pai_gravity(result) != 0) result = PAGENT_OK; /* found damaged, and stopped: no affair of the others */
     }
     if (result == PAGENT_OK && files->logs.count > PAI_SEGMENTS_OPEN) pai_drop_logs(files);
     return result;
@@ -10846,9 +10882,11 @@ static int pai_files_flush(void *ctx, pagent_op op, pagent_io *io)
     if (files->failed != 0) return files->failed;
     if (count == 0) return pai_seal_all(files);
     while (result == PAGENT_OK && at < count) result = pai_flush_runs(files, &at, &from);
-    if (result == PAGENT_E_NO_SPACE && pai_erase_batch(files) == PAGENT_OK) {
-        pai_undo(files, 0);
-        return PAGENT_E_NO_SPACE;
+    if (result == PAGENT_E_NO_SPACE) {
+        result = pai_erase_batch(files);
+        if (result == PAGENT_OK) pai_undo(files, 0);
+        if (result == PAGENT_OK) return PAGENT_E_NO_SPACE;
+        if (result == PAGENT_E_FENCED) result = PAGENT_E_IN_DOUBT; /* whoever took over may have taken it over, too */
     }
     if (result != PAGENT_OK) {
         pai_undo(files, 0);
@@ -11253,13 +11291,26 @@ static int pai_live_bytes(pagent_files *files, uint32_t number, uint64_t *live, 
     return PAGENT_OK;
 }
 
+/* The newest segment of a log that we know of; 0: nothing is known of its agent. */
+static uint32_t pai_known_segment(const pagent_files *files, uint64_t stream)
+{
+    const pai_head *head = stream != 0 ? pai_find_head(&files->table, stream) : NULL;
+    if (stream == 0) return pai_log_at(files, 0)->number;
+    if (head == NULL || head->version == 0) return 0;
+    if (pai_is_loaded(head)) return pai_log_at(files, head->log - 1)->newest;
+    return pai_node_at(&files->table, head->chain)->segment;
+}
+
 /* Below which segment nothing of a log is needed; an agent that refers to transcript entries in older blocks (*runs),
-   and one whose chain begins in that segment (*holder). A damaged agent keeps everything: it may still be repaired. */
+   and one whose chain begins in that segment (*holder). A damaged agent keeps everything: it may still be repaired.
+   So does one of which the directory has a segment that we do not know, or that has no block yet: a number that was
+   trimmed must not be made again by somebody who finds nothing above it. */
 static uint32_t pai_log_floor(const pagent_files *files, uint64_t stream, uint32_t newest, uint64_t *runs,
                               uint64_t *holder)
 {
     uint32_t i, floor = newest;
     *runs = *holder = 0;
+    if (pai_known_segment(files, stream) != newest) return 0;
     for (i = 0; i < files->table.heads.count; i++) {
         const pai_head *head = pai_head_at(&files->table, i);
         uint32_t reach;
