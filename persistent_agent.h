@@ -919,8 +919,8 @@ PAGENT_API uint64_t pagent_stream_of(const char *agent);
 PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks, size_t size, const char *as);
 
 /* One agent as a file that can be carried anywhere: a head, then its blocks, each bound to its place in the file. To
-   write one: set `name`, `log` (random) and `moved`, write a head to hold the place, then every block from the oldest on
-   (pagent_view_raw, copied), then the head again over the first. */
+   write one: set `name`, `log` (random) and `moved`, write a head to hold the place, then every block from the oldest
+   on (pagent_view_raw, copied), then the head again over the first. */
 #define PAGENT_PORTABLE_HEAD 512u
 typedef struct pagent_portable {
     char name[PAGENT_NAME_MAX + 1];
