@@ -11913,7 +11913,8 @@ static int pai_drop_receipts(pagent_files *files)
 /* What a receipt says of the message that it answers. E_NOT_FOUND: that one is settled. */
 static int pai_read_origin(const pagent_files *files, uint64_t id, uint8_t origin[PAI_ORIGIN])
 {
-    uint8_t front[PAI_FRAME + PAI_REQUEST_FRONT + 2 * (PAGENT_NAME_MAX + 1)]; /* two texts: the agent's name, the id */
+    uint8_t front[(int)PAI_FRAME + (int)PAI_REQUEST_FRONT +
+                  2 * (PAGENT_NAME_MAX + 1)]; /* two texts: the agent's name, the id */
     char name[PAI_FILE_NAME];
     uint64_t size = 0;
     size_t got = 0, at, length;
