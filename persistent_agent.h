@@ -919,8 +919,8 @@ PAGENT_API uint64_t pagent_stream_of(const char *agent);
 PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks, size_t size, const char *as);
 
 /* One agent as a file that can be carried anywhere: a head, then its blocks, each bound to its place in the file. To
-   write one: set `name`, `log` (random) and `moved`, write a head to hold the place, then every block from the oldest on
-   (pagent_view_raw, copied), then the head again over the first. */
+   write one: set `name`, `log` (random) and `moved`, write a head to hold the place, then every block from the oldest
+   on (pagent_view_raw, copied), then the head again over the first. */
 #define PAGENT_PORTABLE_HEAD 512u
 typedef struct pagent_portable {
     char name[PAGENT_NAME_MAX + 1];
@@ -1020,7 +1020,7 @@ typedef struct pagent_damage_report {
     uint64_t size;      /* bytes concerned */
     uint64_t stream;    /* agent, where known; 0: the log */
     uint64_t version;   /* of the block expected there, where known */
-    pagent_bytes bytes; /* TORN: what is cut off */
+    pagent_bytes bytes; /* TORN: what is cut off; a damaged message: all of it */
     int32_t repair_bit; /* SUSPECT: flipping this bit of the block makes it valid; -1: no single bit does */
     char text[PAGENT_TEXT_SIZE];
 } pagent_damage_report;
@@ -1052,8 +1052,9 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
                                    void (*report)(void *ctx, const pagent_damage_report *report), void *ctx,
                                    uint32_t *torn);
 
-/* A message into a directory's inbox, durable when it returns OK; request->id is required and must be unique. The
-   receipt: OK when it is there (then it is removed), PENDING while it is not. */
+/* A message into a directory's inbox, durable when it returns OK; request->id is required and must be unique: E_EXISTS
+   while another message, or another's receipt, is there under this id or one of the same hash. The receipt: OK when it
+   is there (then it is removed), PENDING while it is not; the newest 1,000 that nobody reads are kept. */
 PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *host, const pagent_request *request);
 PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent_receipt *receipt);
 
@@ -8570,14 +8571,16 @@ enum {
     PAI_SEGMENTS_OPEN = 64,
     PAI_TRIES = 8,
     PAI_FILE_NAME = 64,
+    PAI_SKIPPED = 16,
     PAI_SEGMENT_MAX = 99999999,
     PAI_BLOCKS_MAX = 2200, /* opening reads the newest segment: blocks cost it time, bytes and INDEXes cost space */
     PAI_SEGMENT_BYTES = 4 << 20,
-    PAI_INDEX_SHARE = 16,        /* INDEXes are at most 1/16 of what is written */
-    PAI_GROW_SMALL = 544 * 1024, /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
-    PAI_ZEROED = 1 << 20,        /* growing by so much at most is cheap, and makes small steps cheaper; */
-    PAI_BATCH_LARGE = 64 * 1024, /* batches that large gain nothing from it */
-    PAI_LOGS_KEPT = 512,         /* logs of agents in memory, or four times what one batch needs */
+    PAI_INDEX_SHARE = 16,          /* INDEXes are at most 1/16 of what is written */
+    PAI_GROW_SMALL = 544 * 1024,   /* for small steps: two hold an agent's segment, up to a snapshot past its limit */
+    PAI_ZEROED = 1 << 20,          /* growing by so much at most is cheap, and makes small steps cheaper; */
+    PAI_BATCH_LARGE = 64 * 1024,   /* batches that large gain nothing from it */
+    PAI_LOGS_KEPT = 512,           /* logs of agents in memory, or four times what one batch needs */
+    PAI_LOG_EMPTY = INT32_MAX - 2, /* not loaded; it has segments, and no block */
     PAI_LOG_UNSEALED = INT32_MAX - 1, /* not loaded; its newest segment is ours */
     PAI_LOG_OURS = INT32_MAX          /* the same, and sealed */
 };
@@ -8644,7 +8647,7 @@ typedef struct pai_head {
     uint32_t chain;       /* node with the newest places */
     uint32_t chain_count; /* blocks since and with the newest snapshot: all places */
     uint32_t due_place;   /* in the heap, + 1; 0: never due */
-    uint32_t log;         /* a log per agent: which one, + 1; 0, or from PAI_LOG_UNSEALED on: not loaded */
+    uint32_t log;         /* a log per agent: which one, + 1; 0, or from PAI_LOG_EMPTY on: not loaded */
     uint16_t state;
     uint8_t status;
     uint8_t flags;
@@ -8968,12 +8971,14 @@ struct pagent_files {
     size_t window_ahead; /* how much to read: more and more while reading goes straight on */
     size_t last_batch;   /* bytes */
     pai_buffer window;
-    pai_buffer batch;   /* staged blocks, placed */
-    pai_buffer staged;  /* of pai_staged */
-    pai_buffer scratch; /* blocks of a new segment; messages */
-    pai_buffer places;  /* of pai_location */
-    pai_buffer listed;  /* of pai_listed: segments */
-    pai_buffer inbox;   /* of pai_listed: messages, by time */
+    pai_buffer batch;              /* staged blocks, placed */
+    pai_buffer staged;             /* of pai_staged */
+    pai_buffer scratch;            /* blocks of a new segment; messages */
+    pai_buffer places;             /* of pai_location */
+    pai_buffer listed;             /* of pai_listed: segments */
+    pai_buffer inbox;              /* of pai_listed: messages, by time */
+    uint64_t skipped[PAI_SKIPPED]; /* messages that are told to be unreadable */
+    uint32_t skipped_count;
     pai_cursor cursor;
     char name[PAI_FILE_NAME];
     char text[PAGENT_TEXT_SIZE];
@@ -9247,6 +9252,7 @@ static int pai_get_segment(pagent_files *files, uint64_t stream, uint32_t number
     (void)pai_close_segment(files, slot); /* whatever was written to it is synced */
     result = files->dir.open(files->dir.ctx, pai_segment_name(files, stream, number),
                              files->options.read_only ? 0u : (uint32_t)PAGENT_OPEN_WRITE);
+    if (result == PAGENT_E_STORAGE) return pai_say(files, result, files->name, ": this file cannot be opened");
     if (result < 0) return result;
     slot->file = result;
     slot->stream = stream;
@@ -9817,6 +9823,14 @@ static int pai_has_block(pagent_files *files, pai_segment *segment, uint64_t at,
     return result;
 }
 
+/* "tmp-<time>-<random>": what pai_temp_name makes, and nothing of anybody else's. */
+static int pai_is_temp_name(const char *name)
+{
+    uint64_t number;
+    return pai_length(name) == 4 + 16 + 1 + 16 && pai_equal(name, "tmp-", 4) && name[20] == '-' &&
+           pai_parse_hex64(name + 4, &number) && pai_parse_hex64(name + 21, &number);
+}
+
 /* Reads the names of all segments. With `clean`, removes what a crash left half made. */
 static int pai_list_segments(pagent_files *files, int clean)
 {
@@ -9841,14 +9855,13 @@ static int pai_list_segments(pagent_files *files, int clean)
             if (files->options.on_discard != NULL) files->options.on_discard(files->options.ctx, &report);
         }
         if (kind > 0) result = pai_append_bytes(&files->heap, &files->listed, &listed, sizeof listed);
-        if (clean && pai_length(name) > 4 && pai_equal(name, "tmp-", 4)) {
+        if (clean && pai_is_temp_name(name)) {
             result = pai_append_bytes(&files->heap, &files->scratch, name, sizeof name);
         }
         if (result != PAGENT_OK) return result;
     }
     for (i = 0; result == PAGENT_END && i < files->scratch.size / sizeof name; i++) {
-        int removed = files->dir.remove(files->dir.ctx, (const char *)files->scratch.data + i * sizeof name);
-        if (removed != PAGENT_OK && removed != PAGENT_E_NOT_FOUND) result = removed;
+        (void)files->dir.remove(files->dir.ctx, (const char *)files->scratch.data + i * sizeof name); /* or next time */
     }
     if (result != PAGENT_END) return result;
     pai_sort_listed(&files->listed);
@@ -10189,18 +10202,19 @@ static void pai_release_followed(pagent_files *files, pai_log *log)
     pai_release_segment(files, log->stream, segment->before, segment->before_cut);
 }
 
-/* Is there a segment above this one? Of the shared log. */
-static int pai_newer_exists(const pagent_files *files, uint32_t number)
+/* The highest number of a log's segments in the directory; 0: it has none. */
+static int pai_find_newest(const pagent_files *files, uint64_t stream, uint32_t *newest)
 {
     char name[PAGENT_NAME_MAX + 1];
     uint32_t index;
     pai_listed listed;
     int result = PAGENT_OK;
-    for (index = 0; result == PAGENT_OK; index++) {
+    for (*newest = 0, index = 0; result == PAGENT_OK; index++) {
         result = files->dir.list(files->dir.ctx, "", index, name);
-        if (result == PAGENT_OK && pai_parse_segment_name(name, &listed) > 0 && listed.minor > number) return 1;
+        if (result != PAGENT_OK || pai_parse_segment_name(name, &listed) <= 0 || listed.major != stream) continue;
+        if (listed.minor > *newest) *newest = (uint32_t)listed.minor;
     }
-    return result == PAGENT_END ? 0 : result;
+    return result == PAGENT_END ? PAGENT_OK : result;
 }
 
 /* We have published a segment: have we slept through another's claim? FENCED: one of the segments that were void when
@@ -10208,13 +10222,14 @@ static int pai_newer_exists(const pagent_files *files, uint32_t number)
 static int pai_check_claim(pagent_files *files, const pai_log *log, const pai_log *made)
 {
     const pagent_dir *dir = &files->dir;
-    uint32_t at = log->number + 1;
+    uint32_t at = log->number + 1, newest;
     int result = PAGENT_OK, slept = 0;
     if (log->number != 0) {
         slept = pai_segment_exists(files, log->stream, log->number);
         if (slept >= 0) slept = slept == 0;
     } else if (log->stream == 0) {
-        slept = pai_newer_exists(files, made->number);
+        slept = pai_find_newest(files, 0, &newest);
+        if (slept >= 0) slept = newest > made->number;
     }
     if (slept < 0) return slept;
     if (slept) {
@@ -10272,8 +10287,9 @@ static int pai_new_segment(pagent_files *files, pai_log *log, int claim)
 /* ---- Opening, and looking again beside a live writer. */
 
 /* Rules 1 to 7 for the end of a loaded log: what was torn off is reported and then cut off, by a segment of our own
-   (until that is published, the old one may still be somebody's). Then what is left is made durable. */
-static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, pai_block *header)
+   (until that is published, the old one may still be somebody's). Then what is left is made durable. `lost`: it ends
+   before a block that was durable when it was loaded before, so nothing is to be cut off. */
+static int pai_repair_log(pagent_files *files, pai_log *log, int lost, enum pai_bad bad, pai_block *header)
 {
     pai_finding found;
     pai_segment *segment;
@@ -10283,6 +10299,10 @@ static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, p
     if (result != PAGENT_OK) return result;
     if (found.report.damage == PAGENT_DAMAGE_SUSPECT && files->options.truncate_suspect) {
         pai_find_says(&found, PAGENT_TORN, PAGENT_OK, "the last block is damaged; cut off as truncate_suspect says");
+    }
+    if (lost && (found.report.result == PAGENT_OK || found.report.result == PAGENT_E_SUSPECT)) {
+        pai_find_says(&found, PAGENT_DAMAGE_LOST_TAIL, PAGENT_E_CORRUPT,
+                      "a block that was acknowledged is damaged or gone; this agent stops");
     }
     repair = found.report.damage == PAGENT_TORN || found.report.damage == PAGENT_DIRTY;
     if (found.report.damage == PAGENT_TORN) {
@@ -10305,7 +10325,7 @@ static int pai_repair_log(pagent_files *files, pai_log *log, enum pai_bad bad, p
 /* Is the agent's own log in memory? */
 static int pai_is_loaded(const pai_head *head)
 {
-    return head->log != 0 && head->log < PAI_LOG_UNSEALED;
+    return head->log != 0 && head->log < PAI_LOG_EMPTY;
 }
 
 /* The log of a stream (0: the shared one) as it is in memory: made, empty, when it is not there. */
@@ -10338,7 +10358,10 @@ static void pai_drop_logs(pagent_files *files)
         pai_head *head = pai_find_head(&files->table, log->stream);
         if (head == NULL) continue;
         if (log->claimed && !log->unsealed) pai_release_segment(files, log->stream, log->number, log->end);
-        head->log = log->unsealed ? PAI_LOG_UNSEALED : log->claimed && head->version != 0 ? PAI_LOG_OURS : 0;
+        head->log = log->unsealed                            ? PAI_LOG_UNSEALED
+                    : log->number != 0 && head->version == 0 ? PAI_LOG_EMPTY
+                    : log->claimed                           ? PAI_LOG_OURS
+                                                             : 0;
     }
     pai_free_pages(&files->heap, &files->logs);
     pai_clear(&files->logs, sizeof files->logs);
@@ -10358,10 +10381,13 @@ static uint32_t pai_gravity(int result)
     }
 }
 
-/* The log that an agent's blocks are in, loaded; where the agent has none yet, empty. */
+/* The log that an agent's blocks are in, loaded; where the agent has none yet, empty. What is loaded again must still
+   have the head that the table had, which was durable. */
 static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
 {
     const pai_head *head = pai_find_head(&files->table, stream);
+    uint64_t version = head != NULL ? head->version : 0, link = head != NULL ? head->link : 0;
+    int damaged = head != NULL && (head->flags & PAGENT_IS_DAMAGED) != 0;
     int ours = head != NULL && head->log >= PAI_LOG_UNSEALED, more = 1, result;
     int unsealed = head != NULL && head->log == PAI_LOG_UNSEALED;
     uint32_t newest = head != NULL && head->chain != 0 ? pai_node_at(&files->table, head->chain)->segment : 0;
@@ -10369,11 +10395,12 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     enum pai_bad bad;
     if (!files->per_agent) return pai_make_log(files, 0, log);
     if (head != NULL && pai_is_loaded(head)) return pai_make_log(files, stream, log);
+    if (head != NULL && head->log == PAI_LOG_EMPTY) more = pai_find_newest(files, stream, &newest);
     while (more == 1) {
         more = pai_segment_exists(files, stream, newest + 1);
-        if (more < 0) return more;
         if (more == 1) newest++;
     }
+    if (more < 0) return more;
     result = pai_make_log(files, stream, log);
     if (result != PAGENT_OK || newest == 0) return result;
     (*log)->start = 1; /* the table has this log's agent: loading forgets it first */
@@ -10383,9 +10410,16 @@ static int pai_use_log(pagent_files *files, uint64_t stream, pai_log **log)
     (*log)->unsealed = unsealed && (*log)->claimed;
     if (unsealed && !(*log)->claimed) files->unsealed--;
     if ((*log)->claimed) (*log)->durable = (*log)->end;
-    else if (result == PAGENT_OK && !files->options.read_only) result = pai_prove_tail(files, *log);
-    if (result == PAGENT_OK) return PAGENT_OK;
-    if (pai_gravity(result) == 0 || pai_taint_stream(files, stream) != PAGENT_OK) return pai_give_up(files, result);
+    head = pai_find_head(&files->table, stream);
+    if (result == PAGENT_OK && damaged) {
+        result = pai_taint_stream(files, stream); /* until the store is opened again */
+    } else if (result == PAGENT_OK && !files->options.read_only) {
+        int lost = head->version < version || (head->version == version && head->link != link);
+        result = pai_repair_log(files, *log, lost, bad, &header);
+    }
+    if (result == PAGENT_OK && !(head->flags & PAGENT_IS_DAMAGED)) return PAGENT_OK;
+    if (result != PAGENT_OK && pai_gravity(result) == 0) return pai_give_up(files, result);
+    if (result != PAGENT_OK && pai_taint_stream(files, stream) != PAGENT_OK) return pai_give_up(files, result);
     if ((*log)->unsealed) files->unsealed--;
     (*log)->claimed = (*log)->unsealed = 0; /* nothing is written behind damage, not even a SEAL */
     return result;
@@ -10405,7 +10439,7 @@ static int pai_update_log(pagent_files *files, uint64_t stream, uint32_t newest)
         result = pai_load_log(files, log, newest, &header, &bad);
     }
     if (result != PAGENT_OK) return result;
-    if (!files->options.read_only) return pai_repair_log(files, log, bad, &header);
+    if (!files->options.read_only) return pai_repair_log(files, log, 0, bad, &header);
     log->durable = log->end;
     return PAGENT_OK;
 }
@@ -10697,8 +10731,9 @@ static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *
     if (result != PAGENT_OK) return result;
     result = pai_check_head(request, head);
     if (result == PAGENT_OK) result = pai_use_log(files, request->stream, &log);
+    if (result == PAGENT_OK) result = pai_check_head(request, head); /* loading found damage, or others' blocks? */
     if (result == PAGENT_OK) result = pai_ready_log(files, log, (request->blocks[57] & PAI_CARRIES_SNAPSHOT) != 0);
-    if (result == PAGENT_OK) result = pai_check_head(request, head); /* loading or claiming found others' blocks? */
+    if (result == PAGENT_OK) result = pai_check_head(request, head); /* claiming found others' blocks? */
     if (result == PAGENT_OK) result = pai_make_room(files, log, request);
     if (result == PAGENT_OK) result = pai_stage(files, request, head, files->per_agent ? head->log - 1 : 0);
     if (result == PAGENT_E_CONFLICT) io->version = head->version;
@@ -10763,13 +10798,19 @@ static int pai_flush_runs(pagent_files *files, size_t *at, size_t *from)
     return PAGENT_OK;
 }
 
-/* Zeroes what a batch left behind that met a full disk, so that no later open can take it for committed. */
+/* Zeroes what a batch left behind that met a full disk, so that no later open can take it for committed. Nothing is
+   touched when that is too late: some of it is durable (of more logs than open files), or somebody has taken over, and
+   may have built on it. */
 static int pai_erase_batch(pagent_files *files)
 {
     const pagent_dev *dev = &files->dir.dev;
     size_t i, count = pai_staged_count(files);
     int result = PAGENT_OK;
     pai_clear(files->batch.data, files->batch.size);
+    for (i = 0; i < count && result == PAGENT_OK; i++) {
+        const pai_log *log = pai_log_at(files, pai_staged_at(files, i)->log);
+        result = log->durable > pai_staged_at(files, i)->offset ? PAGENT_E_STORAGE : pai_check_fence(files, log);
+    }
     for (i = 0; i < count && result == PAGENT_OK; i++) {
         const pai_staged *staged = pai_staged_at(files, i);
         const pai_log *log = pai_log_at(files, staged->log);
@@ -10779,7 +10820,6 @@ static int pai_erase_batch(pagent_files *files)
             result = pai_write_all(dev, segment->file, files->batch.data, staged->size, staged->offset);
         }
         if (result == PAGENT_OK) result = dev->sync(dev->ctx, segment->file);
-        if (log->durable > staged->offset) return PAGENT_E_STORAGE; /* of more logs than open files: some are durable */
     }
     return result;
 }
@@ -10826,6 +10866,7 @@ static int pai_seal_all(pagent_files *files)
         if (files->logs.count >= PAI_PAGE_ITEMS) pai_drop_logs(files);
         result = pai_use_log(files, head->stream, &log);
         if (result == PAGENT_OK && log->unsealed) result = pai_seal_log(files, log);
+        if (pai_gravity(result) != 0) result = PAGENT_OK; /* found damaged, and stopped: no affair of the others */
     }
     if (result == PAGENT_OK && files->logs.count > PAI_SEGMENTS_OPEN) pai_drop_logs(files);
     return result;
@@ -10841,9 +10882,11 @@ static int pai_files_flush(void *ctx, pagent_op op, pagent_io *io)
     if (files->failed != 0) return files->failed;
     if (count == 0) return pai_seal_all(files);
     while (result == PAGENT_OK && at < count) result = pai_flush_runs(files, &at, &from);
-    if (result == PAGENT_E_NO_SPACE && pai_erase_batch(files) == PAGENT_OK) {
-        pai_undo(files, 0);
-        return PAGENT_E_NO_SPACE;
+    if (result == PAGENT_E_NO_SPACE) {
+        result = pai_erase_batch(files);
+        if (result == PAGENT_OK) pai_undo(files, 0);
+        if (result == PAGENT_OK) return PAGENT_E_NO_SPACE;
+        if (result == PAGENT_E_FENCED) result = PAGENT_E_IN_DOUBT; /* whoever took over may have taken it over, too */
     }
     if (result != PAGENT_OK) {
         pai_undo(files, 0);
@@ -11248,13 +11291,26 @@ static int pai_live_bytes(pagent_files *files, uint32_t number, uint64_t *live, 
     return PAGENT_OK;
 }
 
+/* The newest segment of a log that we know of; 0: nothing is known of its agent. */
+static uint32_t pai_known_segment(const pagent_files *files, uint64_t stream)
+{
+    const pai_head *head = stream != 0 ? pai_find_head(&files->table, stream) : NULL;
+    if (stream == 0) return pai_log_at(files, 0)->number;
+    if (head == NULL || head->version == 0) return 0;
+    if (pai_is_loaded(head)) return pai_log_at(files, head->log - 1)->newest;
+    return pai_node_at(&files->table, head->chain)->segment;
+}
+
 /* Below which segment nothing of a log is needed; an agent that refers to transcript entries in older blocks (*runs),
-   and one whose chain begins in that segment (*holder). A damaged agent keeps everything: it may still be repaired. */
+   and one whose chain begins in that segment (*holder). A damaged agent keeps everything: it may still be repaired.
+   So does one of which the directory has a segment that we do not know, or that has no block yet: a number that was
+   trimmed must not be made again by somebody who finds nothing above it. */
 static uint32_t pai_log_floor(const pagent_files *files, uint64_t stream, uint32_t newest, uint64_t *runs,
                               uint64_t *holder)
 {
     uint32_t i, floor = newest;
     *runs = *holder = 0;
+    if (pai_known_segment(files, stream) != newest) return 0;
     for (i = 0; i < files->table.heads.count; i++) {
         const pai_head *head = pai_head_at(&files->table, i);
         uint32_t reach;
@@ -11590,10 +11646,14 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
    [INBOX]  messages to the owner of a directory, from any process
    A message is a file named by the hash of its id, so that sending twice is sending once; its receipt has the same
    hash. Invariant: a message is removed only after its receipt is durable. A frame: magic:4 size:4 crc:4 (zero):4
-   time_ms:8, then the encoded request or receipt; the CRC covers time and bytes. */
+   time_ms:8, then bytes; the CRC covers time and bytes. A message's bytes are the encoded request; a receipt's are its
+   origin, the frame's front and the id (padded with zeros to 128) of the message that it answers, all zero if that was
+   damaged; then the encoded receipt. */
 enum {
     PAI_FRAME = 24,
+    PAI_ORIGIN = PAI_FRAME + PAGENT_NAME_MAX + 1,
     PAI_RECEIPT_BYTES = 1024,
+    PAI_RECEIPT_SIZE_MAX = PAI_RECEIPT_BYTES - PAI_FRAME - PAI_ORIGIN,
     PAI_RECEIPTS_KEPT = 1000,
     PAI_TEMP_AGE_MS = 3600 * 1000
 };
@@ -11662,25 +11722,67 @@ static int pai_same_message(const pagent_dir *dir, const pai_heap *heap, const c
         result = PAGENT_E_EXISTS;
     }
     pai_free(heap, other, size);
-    if (result == PAGENT_E_NOT_FOUND) return PAGENT_OK; /* collected and settled meanwhile */
     return result == PAGENT_OK ? dir->sync_dir(dir->ctx, "inbox") : result;
 }
 
-static int pai_send_frame(const pagent_dir *dir, const pagent_host *host, const pai_heap *heap, uint64_t id,
-                          const uint8_t *frame, size_t size)
+/* E_CORRUPT unless the frame is whole and says what its checksum says. */
+static int pai_check_frame(const pai_crc *crc, const uint8_t *frame, size_t size)
+{
+    if (size < PAI_FRAME || pai_get32(frame) != pai_frame_magic || pai_get32(frame + 4) != size - PAI_FRAME ||
+        pai_get32(frame + 12) != 0 || pai_get32(frame + 8) != pai_crc32c(crc, 0, frame + 16, size - 16)) {
+        return PAGENT_E_CORRUPT;
+    }
+    return PAGENT_OK;
+}
+
+/* The receipt under the hash of `id`: OK, NOT_FOUND, or EXISTS when it answers another id. */
+static int pai_read_answer(const pagent_dir *dir, const pai_crc *crc, const char *id, uint8_t frame[PAI_RECEIPT_BYTES],
+                           size_t *got)
+{
+    const uint8_t *known = frame + PAI_FRAME + PAI_FRAME; /* the id in its origin */
+    char name[PAI_FILE_NAME];
+    uint64_t size = 0;
+    int result;
+    pai_inbox_name(name, 'r', pai_hash_text(id));
+    result = pai_read_file(dir, name, frame, PAI_RECEIPT_BYTES, &size, got);
+    if (result != PAGENT_OK) return result;
+    if (size != *got || pai_check_frame(crc, frame, *got) != PAGENT_OK || *got < PAI_FRAME + PAI_ORIGIN ||
+        known[PAGENT_NAME_MAX] != 0) {
+        return PAGENT_E_CORRUPT;
+    }
+    return known[0] == 0 || pai_same_text((const char *)known, id) ? PAGENT_OK : PAGENT_E_EXISTS;
+}
+
+/* The receipt that is there already: of the same request? Its origin tells, once our frame has that one's time. */
+static int pai_same_answer(const pagent_dir *dir, const pai_crc *crc, const char *id, uint8_t *frame, size_t size)
+{
+    uint8_t answer[PAI_RECEIPT_BYTES];
+    const uint8_t *origin = answer + PAI_FRAME;
+    size_t got = 0;
+    int result = pai_read_answer(dir, crc, id, answer, &got);
+    if (result != PAGENT_OK || pai_get32(origin) == 0) return result;
+    pai_put_frame(crc, frame, (uint32_t)(size - PAI_FRAME), pai_get64(origin + 16));
+    return pai_equal(origin, frame, PAI_FRAME) ? PAGENT_OK : PAGENT_E_EXISTS;
+}
+
+static int pai_send_frame(const pagent_dir *dir, const pagent_host *host, const pai_heap *heap, const pai_crc *crc,
+                          const char *id, uint8_t *frame, size_t size)
 {
     char temp[PAI_FILE_NAME], name[PAI_FILE_NAME];
-    int result = pai_temp_name(host, "inbox/", temp);
+    int result = pai_temp_name(host, "inbox/", temp), tries;
     if (result != PAGENT_OK) return result;
-    pai_inbox_name(name, 'r', id);
-    result = dir->exists(dir->ctx, name);
-    if (result != 0) return result < 0 ? result : PAGENT_OK; /* settled: the receipt is waiting */
-    pai_inbox_name(name, 'm', id);
-    result = dir->exists(dir->ctx, name);
-    if (result < 0) return result;
-    if (result == 0) result = pai_write_file(dir, temp, name, frame, size, 1);
-    else result = PAGENT_E_EXISTS;
-    return result == PAGENT_E_EXISTS ? pai_same_message(dir, heap, name, frame, size) : result;
+    pai_inbox_name(name, 'm', pai_hash_text(id));
+    for (tries = 0; tries < PAI_TRIES; tries++) { /* it may be collected, settled and read meanwhile */
+        result = pai_same_answer(dir, crc, id, frame, size);
+        if (result != PAGENT_E_NOT_FOUND) return result; /* settled: the receipt is waiting */
+        result = dir->exists(dir->ctx, name);
+        if (result < 0) return result;
+        result = result == 0 ? pai_write_file(dir, temp, name, frame, size, 1) : PAGENT_E_EXISTS;
+        if (result != PAGENT_E_EXISTS) return result;
+        result = pai_same_message(dir, heap, name, frame, size);
+        if (result != PAGENT_E_NOT_FOUND) return result;
+    }
+    return PAGENT_E_AGAIN;
 }
 
 PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *host, const pagent_request *request)
@@ -11709,48 +11811,36 @@ PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *hos
     if (result == PAGENT_OK) {
         pai_crc_init(crc);
         pai_put_frame(crc, frame, (uint32_t)encoded, host->clock_ms(host->ctx));
-        result = pai_send_frame(dir, host, &heap, pai_hash_text(request->id), frame, size);
+        result = pai_send_frame(dir, host, &heap, crc, request->id, frame, size);
     }
     pai_free(&heap, crc, sizeof *crc);
     pai_free(&heap, frame, size);
     return result;
 }
 
-/* E_CORRUPT unless the frame is whole and says what its checksum says. */
-static int pai_check_frame(const pai_crc *crc, const uint8_t *frame, size_t size)
-{
-    if (size < PAI_FRAME || pai_get32(frame) != pai_frame_magic || pai_get32(frame + 4) != size - PAI_FRAME ||
-        pai_get32(frame + 12) != 0 || pai_get32(frame + 8) != pai_crc32c(crc, 0, frame + 16, size - 16)) {
-        return PAGENT_E_CORRUPT;
-    }
-    return PAGENT_OK;
-}
-
 PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent_receipt *receipt)
 {
+    const uint32_t front = (uint32_t)PAI_FRAME + (uint32_t)PAI_ORIGIN;
     char name[PAI_FILE_NAME];
     uint8_t frame[PAI_RECEIPT_BYTES];
-    uint64_t size = 0;
     size_t got = 0;
     pai_crc crc;
     int result;
     if (dir == NULL || id == NULL || id[0] == 0 || receipt == NULL || !pai_check_dir(dir)) return PAGENT_E_ARGUMENT;
-    pai_inbox_name(name, 'r', pai_hash_text(id));
-    result = pai_read_file(dir, name, frame, sizeof frame, &size, &got);
-    if (result == PAGENT_E_NOT_FOUND) return PAGENT_PENDING;
-    if (result != PAGENT_OK) return result;
     pai_crc_init(&crc);
-    if (size != got || pai_check_frame(&crc, frame, got) != PAGENT_OK) return PAGENT_E_CORRUPT;
-    result = pagent_decode_receipt(frame + PAI_FRAME, (uint32_t)(got - PAI_FRAME), receipt);
+    result = pai_read_answer(dir, &crc, id, frame, &got);
+    if (result == PAGENT_E_NOT_FOUND || result == PAGENT_E_EXISTS) return PAGENT_PENDING;
+    if (result == PAGENT_OK) result = pagent_decode_receipt(frame + front, (uint32_t)got - front, receipt);
     if (result != PAGENT_OK) return result;
+    pai_inbox_name(name, 'r', pai_hash_text(id));
     result = dir->remove(dir->ctx, name);
     return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
 }
 
 /* ---- The owner's side. */
 
-/* When a message or receipt was sent: its own frame says. */
-static int pai_letter_time(const pagent_files *files, char kind, uint64_t id, uint64_t *time_ms)
+/* When a message or receipt was sent: its own frame says. 0: it cannot be read. */
+static uint64_t pai_letter_time(const pagent_files *files, char kind, uint64_t id)
 {
     char name[PAI_FILE_NAME];
     uint8_t frame[PAI_FRAME];
@@ -11759,8 +11849,7 @@ static int pai_letter_time(const pagent_files *files, char kind, uint64_t id, ui
     int result;
     pai_inbox_name(name, kind, id);
     result = pai_read_file(&files->dir, name, frame, sizeof frame, &size, &got);
-    *time_ms = result == PAGENT_OK && got == sizeof frame ? pai_get64(frame + 16) : 0;
-    return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
+    return result == PAGENT_OK && got == sizeof frame ? pai_get64(frame + 16) : 0;
 }
 
 /* What a sender that died left half written: removed when it is old. */
@@ -11796,9 +11885,9 @@ static int pai_list_inbox(pagent_files *files, char kind, int times, pai_buffer 
         if (result != PAGENT_OK) return result;
     }
     if (result == PAGENT_END || result == PAGENT_E_NOT_FOUND) result = PAGENT_OK;
-    for (i = 0; times && result == PAGENT_OK && i < pai_listed_count(out); i++) {
+    for (i = 0; times && i < pai_listed_count(out); i++) {
         pai_listed *item = pai_listed_at(out, i);
-        result = pai_letter_time(files, kind, item->minor, &item->major);
+        item->major = pai_letter_time(files, kind, item->minor);
     }
     pai_sort_listed(out);
     return result;
@@ -11816,54 +11905,110 @@ static int pai_drop_receipts(pagent_files *files)
     for (i = 0; result == PAGENT_OK && i + PAI_RECEIPTS_KEPT < count; i++) {
         char name[PAI_FILE_NAME];
         pai_inbox_name(name, 'r', pai_listed_at(&files->inbox, i)->minor);
-        result = files->dir.remove(files->dir.ctx, name);
-        if (result == PAGENT_E_NOT_FOUND) result = PAGENT_OK;
+        (void)files->dir.remove(files->dir.ctx, name); /* what cannot be removed stays */
     }
     return result;
 }
 
-static int pai_settle_letter(pagent_files *files, uint64_t id, const uint8_t *receipt, uint32_t size)
+/* What a receipt says of the message that it answers. E_NOT_FOUND: that one is settled. */
+static int pai_read_origin(const pagent_files *files, uint64_t id, uint8_t origin[PAI_ORIGIN])
+{
+    uint8_t front[(int)PAI_FRAME + (int)PAI_REQUEST_FRONT +
+                  2 * (PAGENT_NAME_MAX + 1)]; /* two texts: the agent's name, the id */
+    char name[PAI_FILE_NAME];
+    uint64_t size = 0;
+    size_t got = 0, at, length;
+    int result;
+    pai_clear(origin, PAI_ORIGIN);
+    pai_inbox_name(name, 'm', id);
+    result = pai_read_file(&files->dir, name, front, sizeof front, &size, &got);
+    if (result != PAGENT_OK || got < PAI_FRAME + PAI_REQUEST_FRONT || pai_get32(front) != pai_frame_magic)
+        return result;
+    at = PAI_FRAME + PAI_REQUEST_FRONT + pai_get16(front + PAI_FRAME + 48);
+    length = pai_get16(front + PAI_FRAME + 50);
+    if (length == 0 || length > PAGENT_NAME_MAX + 1 || at + length > got || front[at + length - 1] != 0) return result;
+    pai_copy(origin, front, PAI_FRAME);
+    pai_copy(origin + PAI_FRAME, front + at, length);
+    return result;
+}
+
+static int pai_write_receipt(const pagent_files *files, uint64_t id, const uint8_t origin[PAI_ORIGIN],
+                             const uint8_t *receipt, uint32_t size)
 {
     char temp[PAI_FILE_NAME], name[PAI_FILE_NAME];
-    uint8_t *frame;
+    uint8_t frame[PAI_RECEIPT_BYTES];
     int result = pai_temp_name(&files->host, "inbox/", temp);
     if (result != PAGENT_OK) return result;
-    files->scratch.size = 0;
-    result = pai_reserve(&files->heap, &files->scratch, PAI_FRAME + (size_t)size);
-    if (result != PAGENT_OK) return result;
-    frame = files->scratch.data;
-    pai_copy(frame + PAI_FRAME, receipt, size);
-    pai_put_frame(&files->crc, frame, size, files->host.clock_ms(files->host.ctx));
+    pai_copy(frame + PAI_FRAME, origin, PAI_ORIGIN);
+    pai_copy(frame + PAI_FRAME + PAI_ORIGIN, receipt, size);
+    pai_put_frame(&files->crc, frame, (uint32_t)PAI_ORIGIN + size, files->host.clock_ms(files->host.ctx));
     pai_inbox_name(name, 'r', id);
-    result = pai_write_file(&files->dir, temp, name, frame, PAI_FRAME + (size_t)size, 0);
-    if (result != PAGENT_OK) return result;
+    return pai_write_file(&files->dir, temp, name, frame, PAI_FRAME + PAI_ORIGIN + (size_t)size, 0);
+}
+
+static int pai_remove_message(const pagent_files *files, uint64_t id)
+{
+    char name[PAI_FILE_NAME];
+    int result;
     pai_inbox_name(name, 'm', id);
     result = files->dir.remove(files->dir.ctx, name);
     return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
 }
 
-/* A message that is not what was sent: told to the host, answered, and only then removed. */
-static int pai_refuse_letter(pagent_files *files, uint64_t id, const char *name, uint64_t size)
+/* Tells the host of a message that is not delivered. `bytes` of it are in the scratch buffer. */
+static void pai_report_letter(pagent_files *files, const char *name, int result, uint64_t size, size_t bytes,
+                              const char *what)
 {
     pagent_damage_report report;
-    pagent_receipt receipt;
-    uint8_t bytes[PAI_RECEIPT_BYTES - PAI_FRAME];
     pai_text text;
-    int encoded;
-    pai_begin_report(&report, PAGENT_DAMAGE_MIDDLE, PAGENT_E_CORRUPT, 0);
+    pai_begin_report(&report, PAGENT_DAMAGE_MIDDLE, result, 0);
     report.file = name;
     report.size = size;
+    report.bytes.data = bytes != 0 ? files->scratch.data : NULL;
+    report.bytes.size = (uint32_t)bytes;
     text = pai_text_begin(report.text, sizeof report.text);
     pai_text_add(&text, name);
-    pai_text_add(&text, ": a damaged message; refused, send it again");
+    pai_text_add(&text, what);
     if (files->options.on_discard != NULL) files->options.on_discard(files->options.ctx, &report);
+}
+
+/* A message that can be neither read nor answered: it stays, and does not keep back the others. Told once, unless there
+   are many such. */
+static void pai_skip_letter(pagent_files *files, uint64_t id)
+{
+    char name[PAI_FILE_NAME];
+    uint32_t i;
+    for (i = 0; i < PAI_SKIPPED; i++) {
+        if (files->skipped[i] == id) return;
+    }
+    files->skipped[files->skipped_count++ % PAI_SKIPPED] = id;
+    pai_inbox_name(name, 'm', id);
+    pai_report_letter(files, name, PAGENT_E_STORAGE, 0, 0, ": this message cannot be read, or not answered; skipped");
+}
+
+/* A message that is not what was sent: answered, told to the host, and only then removed. */
+static int pai_refuse_letter(pagent_files *files, uint64_t id, const char *name, uint64_t size)
+{
+    pagent_receipt receipt;
+    uint8_t bytes[PAI_RECEIPT_SIZE_MAX], origin[PAI_ORIGIN];
+    size_t keep = size < PAI_PAYLOAD_MAX ? (size_t)size : (size_t)PAI_PAYLOAD_MAX, got = 0;
+    pai_text text;
+    int encoded, result;
+    files->scratch.size = 0;
+    result = pai_reserve(&files->heap, &files->scratch, keep);
+    if (result == PAGENT_OK) result = pai_read_file(&files->dir, name, files->scratch.data, keep, &size, &got);
+    if (result != PAGENT_OK) return result;
     pai_clear(&receipt, sizeof receipt);
     receipt.result = PAGENT_E_CORRUPT;
     text = pai_text_begin(receipt.text, sizeof receipt.text);
     pai_text_add(&text, "the message was damaged on its way; send it again under a new id");
     encoded = pagent_encode_receipt(&receipt, bytes, sizeof bytes);
     if (encoded < 0) return encoded;
-    return pai_settle_letter(files, id, bytes, (uint32_t)encoded);
+    pai_clear(origin, sizeof origin);
+    result = pai_write_receipt(files, id, origin, bytes, (uint32_t)encoded);
+    if (result != PAGENT_OK) return result;
+    pai_report_letter(files, name, PAGENT_E_CORRUPT, size, got, ": a damaged message; refused, send it again");
+    return pai_remove_message(files, id);
 }
 
 /* One message: OK with io filled; E_NOT_FOUND: it is settled already; PENDING: it was damaged and is refused. */
@@ -11919,17 +12064,23 @@ static int pai_files_collect(void *ctx, const pagent_collect *request, pagent_io
     for (; at < count; at++) {
         result = pai_collect_letter(files, pai_listed_at(&files->inbox, at)->minor, request, io);
         if ((result == PAGENT_OK || result == PAGENT_E_LIMIT) && at + 1 < count) io->cursor = at + 1;
-        if (result != PAGENT_E_NOT_FOUND && result != PAGENT_PENDING) return result;
+        if (result == PAGENT_E_STORAGE) pai_skip_letter(files, pai_listed_at(&files->inbox, at)->minor);
+        else if (result != PAGENT_E_NOT_FOUND && result != PAGENT_PENDING) return result;
     }
     return PAGENT_OK;
 }
 
 static int pai_files_settle(void *ctx, const pagent_settle *request, pagent_io *io)
 {
-    pagent_files *files = (pagent_files *)ctx;
+    const pagent_files *files = (const pagent_files *)ctx;
+    uint8_t origin[PAI_ORIGIN];
+    int result;
     (void)io;
-    if (request->receipt == NULL || request->size > PAI_RECEIPT_BYTES - PAI_FRAME) return PAGENT_E_ARGUMENT;
-    return pai_settle_letter(files, request->message, request->receipt, request->size);
+    if (request->receipt == NULL || request->size > PAI_RECEIPT_SIZE_MAX) return PAGENT_E_ARGUMENT;
+    result = pai_read_origin(files, request->message, origin);
+    if (result != PAGENT_OK) return result == PAGENT_E_NOT_FOUND ? PAGENT_OK : result;
+    result = pai_write_receipt(files, request->message, origin, request->receipt, request->size);
+    return result == PAGENT_OK ? pai_remove_message(files, request->message) : result;
 }
 
 /* ================================================================================================================
@@ -11976,7 +12127,6 @@ enum {
 
 typedef struct pai_posix {
     int root; /* descriptors */
-    int inbox;
     int lock;
     pid_t owner; /* who took the lock; 0: nobody */
     struct {
@@ -12042,6 +12192,17 @@ static int pai_posix_is_linked(int descriptor)
 #endif
     (void)descriptor;
     return 1;
+}
+
+/* A file, not a pipe, a directory or a device? Asked like the above. */
+static int pai_posix_is_regular(int descriptor)
+{
+    struct stat found;
+#if defined(__linux__) && defined(STATX_TYPE)
+    struct statx asked;
+    if (statx(descriptor, "", AT_EMPTY_PATH, STATX_TYPE, &asked) == 0) return S_ISREG(asked.stx_mode);
+#endif
+    return fstat(descriptor, &found) == 0 && S_ISREG(found.st_mode);
 }
 
 /* fdatasync; on macOS the drive's cache is flushed too. Also tells when the file was removed: then nothing was kept. */
@@ -12121,9 +12282,14 @@ static int pai_posix_open_at(const pai_posix *posix, const char *name, int flags
     return descriptor < 0 ? pai_posix_error(errno) : descriptor + 1;
 }
 
+/* A pipe put in the place of a file would make the opening, or the reading, wait for ever. */
 static int pai_posix_open(void *ctx, const char *name, uint32_t flags)
 {
-    return pai_posix_open_at((const pai_posix *)ctx, name, (flags & PAGENT_OPEN_WRITE) ? O_RDWR : O_RDONLY);
+    int access = ((flags & PAGENT_OPEN_WRITE) ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY;
+    int file = pai_posix_open_at((const pai_posix *)ctx, name, access);
+    if (file < 0 || pai_posix_is_regular(file - 1)) return file;
+    (void)close(file - 1);
+    return PAGENT_E_STORAGE;
 }
 
 static int pai_posix_create_temp(void *ctx, const char *name)
@@ -12272,38 +12438,45 @@ static int pai_posix_list(void *ctx, const char *folder, uint32_t index, char na
     return PAGENT_OK;
 }
 
+/* The inbox is opened each time: it may have been removed, and made again. */
 static int pai_posix_sync_dir(void *ctx, const char *folder)
 {
     const pai_posix *posix = (const pai_posix *)ctx;
-    int done;
+    int file, done, code;
     if (pai_posix_is_child(posix)) return PAGENT_E_FENCED;
-    do done = fsync(folder[0] != 0 ? posix->inbox : posix->root);
+    file = pai_posix_open_at(posix, folder[0] != 0 ? folder : ".", O_RDONLY | O_DIRECTORY);
+    if (file < 0) return file;
+    do done = fsync(file - 1);
     while (done < 0 && errno == EINTR);
-    return done == 0 || errno == EINVAL ? PAGENT_OK : PAGENT_E_STORAGE; /* EINVAL: no such thing on this file system */
+    code = done == 0 ? 0 : errno;
+    (void)close(file - 1);
+    return code == 0 || code == EINVAL ? PAGENT_OK : PAGENT_E_STORAGE; /* EINVAL: no such thing on this file system */
 }
 
-/* The file `lock` is never removed: a lock is on the file, not on its name. Where open file descriptions can hold
-   locks,
-   those: the old kind is dropped when any descriptor of the file is closed in this process. */
+/* Where open file descriptions can hold locks, those: the old kind is dropped when any descriptor of the file is closed
+   in this process. */
+static int pai_posix_set_lock(int descriptor, int locked)
+{
+#if defined(PAI_OFD_SETLK)
+    struct flock range;
+    memset(&range, 0, sizeof range);
+    range.l_type = locked ? F_WRLCK : F_UNLCK;
+    range.l_whence = SEEK_SET;
+    if (fcntl(descriptor, PAI_OFD_SETLK, &range) == 0) return 0;
+    if (errno != EINVAL) return -1;
+#endif
+    return flock(descriptor, locked ? LOCK_EX | LOCK_NB : LOCK_UN);
+}
+
+/* The file `lock` is never removed: a lock is on the file, not on its name. */
 static int pai_posix_lock(void *ctx)
 {
     pai_posix *posix = (pai_posix *)ctx;
-    int file, done = -1;
+    int file, done;
     if (posix->lock >= 0) return PAGENT_E_LOCKED;
     file = pai_posix_open_at(posix, "lock", O_RDWR | O_CREAT);
     if (file < 0) return file;
-#if defined(PAI_OFD_SETLK)
-    {
-        struct flock range;
-        memset(&range, 0, sizeof range);
-        range.l_type = F_WRLCK;
-        range.l_whence = SEEK_SET;
-        done = fcntl(file - 1, PAI_OFD_SETLK, &range);
-        if (done != 0 && errno == EINVAL) done = flock(file - 1, LOCK_EX | LOCK_NB);
-    }
-#else
-    done = flock(file - 1, LOCK_EX | LOCK_NB);
-#endif
+    done = pai_posix_set_lock(file - 1, 1);
     if (done != 0) {
         int code = errno;
         (void)close(file - 1);
@@ -12314,15 +12487,19 @@ static int pai_posix_lock(void *ctx)
     return PAGENT_OK;
 }
 
-/* Closing the descriptor frees the lock; in a child it frees nothing, because the parent has it too. */
+/* Frees the lock before the descriptor is closed: a child of ours has it open too, and would keep the lock. A child
+   itself frees nothing. */
 static int pai_posix_unlock(void *ctx)
 {
     pai_posix *posix = (pai_posix *)ctx;
-    int done;
+    int done = 0;
     if (posix->lock < 0) return PAGENT_OK;
-    done = close(posix->lock);
+    if (!pai_posix_is_child(posix)) {
+        done = pai_posix_set_lock(posix->lock, 0);
+        posix->owner = 0;
+    }
+    if (close(posix->lock) != 0) done = -1;
     posix->lock = -1;
-    if (!pai_posix_is_child(posix)) posix->owner = 0;
     return done == 0 ? PAGENT_OK : PAGENT_E_STORAGE;
 }
 
@@ -12345,9 +12522,21 @@ static int pai_posix_sync_parent(const char *path)
     return close(descriptor) == 0 && done == 0 ? PAGENT_OK : PAGENT_E_STORAGE;
 }
 
-/* Makes `path` and what is missing above it. */
+/* Has an earlier opening come as far as its lock? Then `path` is durable. */
+static int pai_posix_is_made(const char *path)
+{
+    int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), found;
+    if (root < 0) return 0;
+    found = faccessat(root, "lock", F_OK, 0) == 0;
+    (void)close(root);
+    return found;
+}
+
+/* Makes `path` and what is missing above it. What is there may be of one who died before it was synced: synced again,
+   where we may. */
 static int pai_posix_make_path(const char *path)
 {
+    int made = pai_posix_is_made(path);
     size_t length = strlen(path), at;
     char *part = (char *)malloc(length + 1);
     int result = PAGENT_OK;
@@ -12359,6 +12548,7 @@ static int pai_posix_make_path(const char *path)
         if (part[at - 1] == '/') continue;
         if (mkdir(part, 0777) == 0) result = pai_posix_sync_parent(part);
         else if (errno != EEXIST && errno != EISDIR) result = pai_posix_error(errno);
+        else if (!made) (void)pai_posix_sync_parent(part);
     }
     free(part);
     return result;
@@ -12367,8 +12557,7 @@ static int pai_posix_make_path(const char *path)
 static void pai_posix_free(pai_posix *posix)
 {
     if (posix->root >= 0) (void)close(posix->root);
-    if (posix->inbox >= 0) (void)close(posix->inbox);
-    if (posix->lock >= 0) (void)close(posix->lock);
+    (void)pai_posix_unlock(posix);
     pai_posix_free_names(posix, 0);
     pai_posix_free_names(posix, 1);
     free(posix);
@@ -12407,7 +12596,6 @@ PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create)
     if (result != PAGENT_OK) return result;
     posix = (pai_posix *)calloc(1, sizeof *posix);
     if (posix == NULL) return PAGENT_E_MEMORY;
-    posix->inbox = -1;
     posix->lock = -1;
     posix->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (posix->root < 0) result = pai_posix_error(errno);
@@ -12417,10 +12605,6 @@ PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create)
         /* durable; where there is a lock, an earlier opening has come past here */
         if (result == PAGENT_OK && (made || pai_posix_exists(posix, "lock") != 1))
             result = pai_posix_sync_dir(posix, "");
-    }
-    if (result == PAGENT_OK) {
-        posix->inbox = openat(posix->root, "inbox", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (posix->inbox < 0 && errno != ENOENT) result = pai_posix_error(errno);
     }
     if (result != PAGENT_OK) {
         pai_posix_free(posix);
