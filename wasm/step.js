@@ -11,10 +11,11 @@ const CACHE_MAX = 4096;
 export const kindOfEvent = (kind) => EVENT_KINDS[kind] ?? `${kind}`;
 
 /** Bytes with their two usual readings. */
-export const readable = (object) => Object.assign(object, {
-  text() { return fromBytes(this.data); },
-  json() { return this.data.length === 0 ? undefined : JSON.parse(fromBytes(this.data)); },
-});
+export function readable(object) {
+  object.text = () => fromBytes(object.data);
+  object.json = () => (object.data.length === 0 ? undefined : JSON.parse(fromBytes(object.data)));
+  return object;
+}
 
 const encoder = new TextEncoder();
 
