@@ -3848,6 +3848,7 @@ struct pagent_engine {
     pagent_io trim_io;
     pagent_receipt *trim_receipt;
     uint64_t trim_stream;
+    uint64_t trim_count; /* segments removed so far */
     uint8_t trim_on, trim_busy;
 
     pai_buffer before;  /* the context before the step */
@@ -7552,6 +7553,7 @@ static void pai_trim_answer(pagent_engine *e, int result)
     pai_task *task = NULL;
     pagent_bytes none;
     e->trim_busy = 0;
+    e->trim_count += result == PAGENT_OK ? e->trim_io.count : 0;
     none.data = NULL;
     none.size = 0;
     if (result == PAGENT_OK && e->trim_io.stream != 0 && e->trim_io.stream != e->trim_stream) {
@@ -7571,7 +7573,7 @@ static void pai_trim_answer(pagent_engine *e, int result)
     if (e->trim_receipt != NULL) {
         pai_text t = pai_text_begin(e->trim_receipt->text, PAGENT_TEXT_SIZE);
         if (result < 0) pai_text_add(&t, pagent_message(result));
-        e->trim_receipt->version = e->trim_io.count;
+        e->trim_receipt->version = e->trim_count;
         e->trim_receipt->result = result;
     }
     e->trim_receipt = NULL;
@@ -7606,7 +7608,7 @@ PAGENT_API int pagent_trim_store(pagent_engine *engine, pagent_receipt *receipt)
     if (engine->store.trim == NULL || engine->read_only || !engine->limits.full_snapshots) return PAGENT_E_ARGUMENT;
     if (engine->trim_on) return PAGENT_E_AGAIN;
     engine->trim_on = 1;
-    engine->trim_stream = 0;
+    engine->trim_stream = engine->trim_count = 0;
     engine->trim_receipt = receipt;
     if (receipt != NULL) {
         pai_clear(receipt, sizeof *receipt);
@@ -11922,7 +11924,7 @@ static int pai_read_origin(const pagent_files *files, uint64_t id, uint8_t origi
     pai_clear(origin, PAI_ORIGIN);
     pai_inbox_name(name, 'm', id);
     result = pai_read_file(&files->dir, name, front, sizeof front, &size, &got);
-    if (result != PAGENT_OK || got < PAI_FRAME + PAI_REQUEST_FRONT || pai_get32(front) != pai_frame_magic)
+    if (result != PAGENT_OK || got < (size_t)PAI_FRAME + PAI_REQUEST_FRONT || pai_get32(front) != pai_frame_magic)
         return result;
     at = PAI_FRAME + PAI_REQUEST_FRONT + pai_get16(front + PAI_FRAME + 48);
     length = pai_get16(front + PAI_FRAME + 50);
