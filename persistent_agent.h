@@ -11926,7 +11926,7 @@ static int pai_read_origin(const pagent_files *files, uint64_t id, uint8_t origi
     result = pai_read_file(&files->dir, name, front, sizeof front, &size, &got);
     if (result != PAGENT_OK || got < (size_t)PAI_FRAME + PAI_REQUEST_FRONT || pai_get32(front) != pai_frame_magic)
         return result;
-    at = PAI_FRAME + PAI_REQUEST_FRONT + pai_get16(front + PAI_FRAME + 48);
+    at = (size_t)PAI_FRAME + PAI_REQUEST_FRONT + pai_get16(front + PAI_FRAME + 48);
     length = pai_get16(front + PAI_FRAME + 50);
     if (length == 0 || length > PAGENT_NAME_MAX + 1 || at + length > got || front[at + length - 1] != 0) return result;
     pai_copy(origin, front, PAI_FRAME);
