@@ -388,6 +388,7 @@ verb_wasm-check() {
     wasm_module "$BUILD/wasm-check/$1.wasm" "${flags[@]}"
 }
 
+# shellcheck disable=SC2120 # its argument is the script's
 verb_wasm() { # [FILE.c]: the engine for JavaScript; with FILE.c, together with the machines that it declares
     need_wasm || die "$why"
     if [ $# = 1 ]; then
@@ -415,8 +416,8 @@ web_parts() {
     say "web build"
     say "web types"
     say "web package"
-    for file in core/{engine,wasi} stores/{memory,kit,sqlite,durable-object,deno-kv,kv} files/{node,inbox,everywhere} edge/cloudflare \
-        edge/deno browser/{run,demo}; do
+    for file in core/{engine,wasi} stores/{memory,kit,sqlite,durable-object,deno-kv,kv} \
+        files/{node,inbox,everywhere} edge/{cloudflare,deno} browser/{run,demo}; do
         [ ! -f "wasm/test/$file.mjs" ] || say "web $file"
     done
 }
@@ -467,7 +468,7 @@ verb_test-web() { # [FILTER]: the parts of test that concern JavaScript: stores,
 verb_bench-web() { # [FILTER]: the numbers of the JavaScript side, each with its floor
     need nodejs node || die "$why"
     local file
-    web_install wasm/test && web_install wasm/test/browser || die "the npm packages could not be installed"
+    { web_install wasm/test && web_install wasm/test/browser; } || die "the npm packages could not be installed"
     for file in wasm/bench/*.mjs; do
         case $file in *"${1:-}"*) node "$file" || return 1 ;; esac
     done
@@ -475,7 +476,6 @@ verb_bench-web() { # [FILTER]: the numbers of the JavaScript side, each with its
 
 verb_demo-web() { # [PORT]: the review agent as a page, entirely in the browser
     need "nodejs npm" npm || die "$why"
-    [ -f wasm/persistent_agent.wasm ] || verb_wasm || return 1
     web_install wasm/demo || say "without the diagram: its npm packages could not be installed"
     exec node wasm/demo/serve.mjs "$@"
 }

@@ -62,15 +62,30 @@ export class Bridge {
   get imports() {
     return {
       append: (request) => this.#append(request),
-      read: (request, io) => this.#answer(request + layout.read.op, io, () => this.#read(request),
-        (answer, to) => this.#readDone(request, answer, to)),
-      list: (request, io) => this.#answer(request + layout.list.op, io, () => this.#list(request),
-        (answer, to) => this.#listDone(request, answer, to)),
-      trim: (request, io) => this.#answer(request + layout.trim.op, io, () => this.#store.trim(),
-        (count, to) => {
-          this.#linear.setU32(to + layout.io.count, count);
-          return OK;
-        }),
+      read: (request, io) =>
+        this.#answer(
+          request + layout.read.op,
+          io,
+          () => this.#read(request),
+          (answer, to) => this.#readDone(request, answer, to),
+        ),
+      list: (request, io) =>
+        this.#answer(
+          request + layout.list.op,
+          io,
+          () => this.#list(request),
+          (answer, to) => this.#listDone(request, answer, to),
+        ),
+      trim: (request, io) =>
+        this.#answer(
+          request + layout.trim.op,
+          io,
+          () => this.#store.trim(),
+          (count, to) => {
+            this.#linear.setU32(to + layout.io.count, count);
+            return OK;
+          },
+        ),
     };
   }
 
@@ -85,8 +100,10 @@ export class Bridge {
     if (!isPromise(answer)) return fill(answer, io);
     const copy = this.#linear.copy(op, 8);
     this.outstanding++;
-    answer.then((value) => this.#complete(copy, (to) => fill(value, to)),
-      (error) => this.#complete(copy, () => this.#failed(error)));
+    answer.then(
+      (value) => this.#complete(copy, (to) => fill(value, to)),
+      (error) => this.#complete(copy, () => this.#failed(error)),
+    );
     return PENDING;
   }
 
@@ -147,8 +164,10 @@ export class Bridge {
       return true;
     }
     this.committing = true;
-    this.settled = answer.then((results) => this.#committedLater(batch, results),
-      (error) => this.#committedLater(batch, undefined, error));
+    this.settled = answer.then(
+      (results) => this.#committedLater(batch, results),
+      (error) => this.#committedLater(batch, undefined, error),
+    );
     return false;
   }
 
@@ -161,13 +180,15 @@ export class Bridge {
 
   #committed(batch, results, error) {
     if (error !== undefined) this.error = error;
-    batch.forEach(({ op }, index) => this.#done(op, (io) => {
-      const answer = results?.[index];
-      if (answer === undefined) return result.E_IN_DOUBT;
-      if (answer.result === 'ok') return OK;
-      if (answer.version !== undefined) this.#linear.setNumber(io + layout.io.version, answer.version);
-      return result[REFUSALS[answer.result]] ?? result.E_IN_DOUBT;
-    }));
+    batch.forEach(({ op }, index) =>
+      this.#done(op, (io) => {
+        const answer = results?.[index];
+        if (answer === undefined) return result.E_IN_DOUBT;
+        if (answer.result === 'ok') return OK;
+        if (answer.version !== undefined) this.#linear.setNumber(io + layout.io.version, answer.version);
+        return result[REFUSALS[answer.result]] ?? result.E_IN_DOUBT;
+      }),
+    );
   }
 
   get busy() {
@@ -192,7 +213,8 @@ export class Bridge {
     const of = layout.read;
     const capacity = linear.u32(request + of.capacity);
     const buffer = linear.u32(request + of.buffer);
-    let size = 0, count = 0;
+    let size = 0,
+      count = 0;
     linear.setNumber(io + layout.io.version, answer.version);
     if (answer.trimmed) return result.E_TRIMMED;
     for (const block of answer.blocks) {
@@ -216,7 +238,9 @@ export class Bridge {
     const cursor = this.#cursors.get(number);
     this.#cursors.delete(number);
     return this.#store.list({
-      ...(cursor !== undefined && { cursor }), ...(due !== 0 && { dueBefore: due }), ...(flags !== 0 && { flags }),
+      ...(cursor !== undefined && { cursor }),
+      ...(due !== 0 && { dueBefore: due }),
+      ...(flags !== 0 && { flags }),
       limit: linear.u32(request + of.capacity),
     });
   }

@@ -79,18 +79,23 @@ export function directoryStore(folder, options, more = []) {
       dir_close: (file) => guarded(() => folder.close(file)),
       dir_remove: (name) => guarded(() => folder.remove(text(name))),
       dir_exists: (name) => guarded(() => (folder.exists(text(name)) ? 1 : 0)),
-      dir_list: (name, index, out) => guarded(() => {
-        const key = text(name);
-        if (index === 0 || lists[key] === undefined) { // read in one go: it does not change while it is walked
-          lists[key] = folder.list(key).map((entry) => encoder.encode(entry)).filter(({ length }) => length <= NAME_MAX);
-        }
-        const found = lists[key][index];
-        if (found === undefined) return END;
-        const { u8 } = getLinear();
-        u8.set(found, out);
-        u8[out + found.length] = 0;
-        return OK;
-      }),
+      dir_list: (name, index, out) =>
+        guarded(() => {
+          const key = text(name);
+          if (index === 0 || lists[key] === undefined) {
+            // read in one go: it does not change while it is walked
+            lists[key] = folder
+              .list(key)
+              .map((entry) => encoder.encode(entry))
+              .filter(({ length }) => length <= NAME_MAX);
+          }
+          const found = lists[key][index];
+          if (found === undefined) return END;
+          const { u8 } = getLinear();
+          u8.set(found, out);
+          u8[out + found.length] = 0;
+          return OK;
+        }),
       dir_sync: (name) => guarded(() => folder.syncDirectory(text(name))),
       dir_lock: () => guarded(() => folder.lock()),
       dir_unlock: () => guarded(() => folder.unlock()),
@@ -100,7 +105,9 @@ export function directoryStore(folder, options, more = []) {
         try {
           onDiscard(report);
         } catch (error) {
-          queueMicrotask(() => { throw error; }); // the listener's own fault: not the store's
+          queueMicrotask(() => {
+            throw error;
+          }); // the listener's own fault: not the store's
         }
       },
     };

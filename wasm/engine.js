@@ -3,14 +3,39 @@
 import * as layout from './layout.js';
 import { header } from './block.js';
 import { Bridge, readSummary, statusName } from './bridge.js';
-import { CallFailure, DEFERRED, DUPLICATE, END, IDLE, NOT_SENT, OK, PENDING, PagentError, nameOf, result } from './errors.js';
+import {
+  CallFailure,
+  DEFERRED,
+  DUPLICATE,
+  END,
+  IDLE,
+  NOT_SENT,
+  OK,
+  PENDING,
+  PagentError,
+  nameOf,
+  result,
+} from './errors.js';
 import { Linear, toBytes } from './linear.js';
 import { buildMachine, handlerOf, isGuard } from './machine.js';
 import { Contexts, Step, kindOfEvent, readable } from './step.js';
 
 const VERBS = { create: 1, post: 2, decide: 3, cancel: 4, rollback: 5, fork: 6, retry: 7, moveOut: 8, moveIn: 9 };
-const TRACES = ['', 'commit', 'refused', 'call', 'answer', 'retry', 'doubt', 'load', 'unload', 'claim', 'error', 'parked',
-  'snapshot'];
+const TRACES = [
+  '',
+  'commit',
+  'refused',
+  'call',
+  'answer',
+  'retry',
+  'doubt',
+  'load',
+  'unload',
+  'claim',
+  'error',
+  'parked',
+  'snapshot',
+];
 const EFFECTS = ['', 'call', 'approval', 'timer', 'signal'];
 const PHASES = ['', 'open', 'paused', 'held'];
 const CAPS = { none: 0, process: 1, power: 3 };
@@ -20,11 +45,22 @@ const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
 
 const LIMITS = {
-  contextSizeMax: 'context_size_max', payloadSizeMax: 'payload_size_max', blockSizeMax: 'block_size_max',
-  effectsMax: 'effects_max', mailboxMax: 'mailbox_max', dedupeCount: 'dedupe_count', loadedMax: 'loaded_max',
-  requestsMax: 'requests_max', alwaysMax: 'always_max', splicesMax: 'splices_max', snapshotFactor: 'snapshot_factor',
-  snapshotFloor: 'snapshot_floor', inboxIntervalMs: 'inbox_interval_ms', idleSealMs: 'idle_seal_ms',
-  retryPauseMs: 'retry_pause_ms', fullSnapshots: 'full_snapshots',
+  contextSizeMax: 'context_size_max',
+  payloadSizeMax: 'payload_size_max',
+  blockSizeMax: 'block_size_max',
+  effectsMax: 'effects_max',
+  mailboxMax: 'mailbox_max',
+  dedupeCount: 'dedupe_count',
+  loadedMax: 'loaded_max',
+  requestsMax: 'requests_max',
+  alwaysMax: 'always_max',
+  splicesMax: 'splices_max',
+  snapshotFactor: 'snapshot_factor',
+  snapshotFloor: 'snapshot_floor',
+  inboxIntervalMs: 'inbox_interval_ms',
+  idleSealMs: 'idle_seal_ms',
+  retryPauseMs: 'retry_pause_ms',
+  fullSnapshots: 'full_snapshots',
 };
 
 const monotonic = () => globalThis.performance?.now() ?? Date.now();
@@ -65,7 +101,9 @@ class Stream {
       for (;;) {
         while (this.#items.length !== 0) yield this.#items.shift();
         if (this.#ended) return;
-        await new Promise((resolve) => { this.#waiting = resolve; });
+        await new Promise((resolve) => {
+          this.#waiting = resolve;
+        });
       }
     } finally {
       this.#ended = true;
@@ -101,7 +139,12 @@ export class Engine {
     this.#module = module;
     this.#options = options;
     const store = options.store;
-    const bridge = { append: () => result.E_STORAGE, read: () => result.E_STORAGE, list: () => result.E_STORAGE, trim: () => result.E_STORAGE };
+    const bridge = {
+      append: () => result.E_STORAGE,
+      read: () => result.E_STORAGE,
+      list: () => result.E_STORAGE,
+      trim: () => result.E_STORAGE,
+    };
     const host = {
       random: (at, size) => {
         (options.random ?? fillRandom)(this.#linear.u8.subarray(at, at + size));
@@ -113,7 +156,8 @@ export class Engine {
         return this.#step.run(handlerOf(machine, which, tag), machine, step, isGuard(which, tag));
       },
       call: (call, answer) => this.#beginCall(call, answer),
-      call_cancel: (id) => this.#calls.get(this.#callName(id))?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
+      call_cancel: (id) =>
+        this.#calls.get(this.#callName(id))?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
       trace: (record) => this.#trace(record),
       append: (...words) => bridge.append(...words),
       read: (...words) => bridge.read(...words),
@@ -157,8 +201,11 @@ export class Engine {
       const at = linear.push(layout.limits.SIZE);
       linear.setU32(at + layout.limits.size, layout.limits.SIZE);
       for (const [key, value] of Object.entries(limits)) linear.setU32(at + layout.limits[LIMITS[key]], Number(value));
-      const flags = (options.readOnly || store?.readOnly ? 1 : 0) | (options.holdEffects ? 2 : 0) |
-        (this.#bridge !== undefined ? 4 : 0) | (store?.trim !== undefined ? 8 : 0);
+      const flags =
+        (options.readOnly || store?.readOnly ? 1 : 0) |
+        (options.holdEffects ? 2 : 0) |
+        (this.#bridge !== undefined ? 4 : 0) |
+        (store?.trim !== undefined ? 8 : 0);
       const caps = (CAPS[store?.durability] ?? 0) | (store?.readOnly ? 4 : 0);
       const code = exports.open(table, this.#machines.length, at, flags, caps, store?.blockSizeMax ?? 0, text);
       if (code !== OK) {
@@ -226,7 +273,11 @@ export class Engine {
   #fail(code) {
     const text = this.#linear.text(this.#exports.error_text()) || undefined;
     const why = this.#bridge?.error ?? this.#files?.error;
-    this.#failure = new PagentError(nameOf(code), [text ?? this.#linear.text(this.#exports.message(code)), why?.message].filter(Boolean).join(': '), {});
+    this.#failure = new PagentError(
+      nameOf(code),
+      [text ?? this.#linear.text(this.#exports.message(code)), why?.message].filter(Boolean).join(': '),
+      {},
+    );
     if (why !== undefined) this.#failure.cause = why;
     for (const { reject } of this.#receipts.values()) reject(this.#failure);
     this.#receipts.clear();
@@ -271,8 +322,10 @@ export class Engine {
 
   idle() {
     this.#schedule();
-    return this.#until(() => !this.#scheduled && !this.#running && this.#state !== OK && this.#receipts.size === 0 &&
-      !this.#bridge?.busy);
+    return this.#until(
+      () =>
+        !this.#scheduled && !this.#running && this.#state !== OK && this.#receipts.size === 0 && !this.#bridge?.busy,
+    );
   }
 
   get nextDeadline() {
@@ -322,14 +375,17 @@ export class Engine {
   }
 
   async #perform(call, request, context, id, key) {
-    let outcome = 0, code = 0, data, retryAfter = 0;
+    let outcome = 0,
+      code = 0,
+      data,
+      retryAfter = 0;
     await undefined; // never inside the poll that began it
     try {
       data = toBytes(await call(request, context));
     } catch (error) {
       const failure = error instanceof CallFailure || error?.name === 'CallFailure' ? error : undefined;
       outcome = failure?.final ? 2 : 1;
-      code = failure?.notSent ? NOT_SENT : failure?.code ?? 0;
+      code = failure?.notSent ? NOT_SENT : (failure?.code ?? 0);
       retryAfter = failure?.retryAfterMs ?? 0;
       data = toBytes(`${error?.message ?? error}`);
     }
@@ -360,14 +416,19 @@ export class Engine {
       stream: linear.hex(at + of.stream),
       version: linear.number(at + of.version),
       time: linear.number(at + of.time_ms),
-      agent: text(of.agent), name: text(of.name), from: text(of.from), to: text(of.to),
+      agent: text(of.agent),
+      name: text(of.name),
+      from: text(of.from),
+      to: text(of.to),
       blockSize: linear.u32(at + of.block_size),
     };
     for (const stream of this.#streams) stream.push(record);
     try {
       this.#options.trace?.(record);
     } catch (error) {
-      queueMicrotask(() => { throw error; }); // the tracer's own fault: not the step's
+      queueMicrotask(() => {
+        throw error;
+      }); // the tracer's own fault: not the step's
     }
   }
 
@@ -540,7 +601,8 @@ export class Engine {
         effects: [],
         mailboxCount: linear.u32(at + of.mailbox_count),
       };
-      const entries = linear.u32(at + of.transcript_count), effects = linear.u32(at + of.effect_count);
+      const entries = linear.u32(at + of.transcript_count),
+        effects = linear.u32(at + of.effect_count);
       for (let index = 0; index < entries; index++) info.transcript.push(this.#readEntry(view, index));
       for (let index = 0; index < effects; index++) info.effects.push(this.#readEffect(view, index));
       return info;
@@ -593,7 +655,8 @@ export class Engine {
     const linear = this.#linear;
     const of = layout.block_info;
     return linear.frame(() => {
-      const at = linear.push(layout.block_info.SIZE), raw = linear.push(layout.bytes.SIZE);
+      const at = linear.push(layout.block_info.SIZE),
+        raw = linear.push(layout.bytes.SIZE);
       const code = this.#exports.view_block(view, at) || this.#exports.view_raw(view, raw);
       if (code !== OK) throw this.#error(code);
       const text = (field) => linear.text(linear.u32(at + field));
@@ -602,7 +665,11 @@ export class Engine {
         epoch: linear.number(at + of.epoch),
         link: linear.hex(at + of.link),
         time: linear.number(at + of.time_ms),
-        type: text(of.type), event: text(of.event), outcome: text(of.outcome), from: text(of.from), to: text(of.to),
+        type: text(of.type),
+        event: text(of.event),
+        outcome: text(of.outcome),
+        from: text(of.from),
+        to: text(of.to),
         size: linear.u32(at + of.block_size),
         effectsIssued: linear.u32(at + of.effects_issued),
         effectsSettled: linear.u32(at + of.effects_settled),
@@ -690,15 +757,18 @@ export class Engine {
     const linear = this.#linear;
     const of = layout.portable;
     return linear.frame(() => {
-      const file = linear.push(of.SIZE), head = linear.push(PORTABLE_HEAD);
+      const file = linear.push(of.SIZE),
+        head = linear.push(PORTABLE_HEAD);
       linear.u8.set(toBytes(agent), file + of.name);
       (this.#options.random ?? fillRandom)(linear.u8.subarray(file + of.log, file + of.log + 8));
       linear.setU32(file + of.moved, moved ? 1 : 0);
-      const placed = blocks.map((block) => linear.frame(() => {
-        const at = linear.pushBytes(block);
-        if (this.#exports.portable_add(file, at, block.length) === 0) throw this.#error(result.E_CORRUPT);
-        return linear.copy(at, block.length);
-      }));
+      const placed = blocks.map((block) =>
+        linear.frame(() => {
+          const at = linear.pushBytes(block);
+          if (this.#exports.portable_add(file, at, block.length) === 0) throw this.#error(result.E_CORRUPT);
+          return linear.copy(at, block.length);
+        }),
+      );
       return joined([linear.copy(head, this.#exports.portable_head(file, head)), ...placed]);
     });
   }
@@ -723,11 +793,15 @@ export class Engine {
     const linear = this.#linear;
     const of = layout.portable;
     return linear.frame(() => {
-      const file = linear.push(of.SIZE), at = linear.push(4), what = linear.push(4), copy = linear.pushBytes(bytes);
+      const file = linear.push(of.SIZE),
+        at = linear.push(4),
+        what = linear.push(4),
+        copy = linear.pushBytes(bytes);
       const code = this.#exports.portable_open(file, copy, bytes.length, at, what);
       if (code !== OK) throw this.#error(code, `offset ${linear.u32(at)}: ${linear.text(linear.u32(what))}`);
       return {
-        name: linear.text(file + of.name), moved: linear.u32(file + of.moved) !== 0,
+        name: linear.text(file + of.name),
+        moved: linear.u32(file + of.moved) !== 0,
         blocks: linear.copy(copy + linear.u32(at), bytes.length - linear.u32(at)),
       };
     });
@@ -737,7 +811,10 @@ export class Engine {
     this.#live();
     const { name, moved, blocks } = this.#openPortable(bytes);
     if (as === undefined && !moved) {
-      throw new PagentError('E_REFUSED', `a copy of ${name}, which was not moved out and may go on where it is: import it as a fork`);
+      throw new PagentError(
+        'E_REFUSED',
+        `a copy of ${name}, which was not moved out and may go on where it is: import it as a fork`,
+      );
     }
     if (await this.has(as ?? name)) throw new PagentError('E_EXISTS', `an agent '${as ?? name}' is in this store`);
     if (this.#bridge === undefined) this.#importBlocks(blocks, as);
@@ -761,10 +838,21 @@ export class Engine {
       memory.#importBlocks(blocks, as);
       const made = (await memory.#blocksOf(name)).blocks;
       for await (const summary of memory.agents()) {
-        const [answer] = await store.commit([{ stream: summary.stream, expected: 0, epoch: header(made.at(-1)).epoch, first: header(made[0]).version, blocks: made, summary }]);
+        const [answer] = await store.commit([
+          {
+            stream: summary.stream,
+            expected: 0,
+            epoch: header(made.at(-1)).epoch,
+            first: header(made[0]).version,
+            blocks: made,
+            summary,
+          },
+        ]);
         if (answer.result === 'ok') continue;
-        throw new PagentError(answer.result === 'conflict' ? 'E_EXISTS' : `E_${answer.result.toUpperCase().replace('-', '_')}`,
-          `the store refuses '${name}': ${answer.result}`);
+        throw new PagentError(
+          answer.result === 'conflict' ? 'E_EXISTS' : `E_${answer.result.toUpperCase().replace('-', '_')}`,
+          `the store refuses '${name}': ${answer.result}`,
+        );
       }
     } finally {
       await memory.close();
@@ -784,7 +872,8 @@ export class Engine {
     const linear = this.#linear;
     const states = machine.names ?? this.#stateNames(machine.address);
     const mark = state === undefined ? -1 : states.indexOf(state);
-    if (state !== undefined && mark < 0) throw new PagentError('E_NOT_FOUND', `machine '${name}' has no state '${state}'`);
+    if (state !== undefined && mark < 0)
+      throw new PagentError('E_NOT_FOUND', `machine '${name}' has no state '${state}'`);
     this.#written = [];
     const code = this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0);
     if (code !== OK) throw this.#error(code);
@@ -797,8 +886,9 @@ export class Engine {
   #stateNames(address) {
     const linear = this.#linear;
     const states = linear.u32(address + layout.machine.states);
-    return Array.from({ length: linear.u32(address + layout.machine.state_count) },
-      (_, row) => linear.text(linear.u32(states + row * layout.state.SIZE + layout.state.name)));
+    return Array.from({ length: linear.u32(address + layout.machine.state_count) }, (_, row) =>
+      linear.text(linear.u32(states + row * layout.state.SIZE + layout.state.name)),
+    );
   }
 
   machineHash(name) {
@@ -832,7 +922,8 @@ export class Engine {
     const code = this.#exports.close();
     const files = this.#closeFiles();
     this.#settle();
-    for (const controller of this.#calls.values()) controller.abort(new PagentError('E_CLOSED', 'the engine was closed'));
+    for (const controller of this.#calls.values())
+      controller.abort(new PagentError('E_CLOSED', 'the engine was closed'));
     this.#calls.clear();
     for (const stream of this.#streams) stream.end();
     for (const look of [...this.#waiters]) look();

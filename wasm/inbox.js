@@ -5,11 +5,35 @@ import * as layout from './layout.js';
 import { OK, PENDING, PagentError, nameOf, result } from './errors.js';
 import { Linear, toBytes } from './linear.js';
 
-const VERBS = { create: 1, post: 2, approve: 3, reject: 3, edit: 3, cancel: 4, rollback: 5, fork: 6, retry: 7, moveOut: 8 };
+const VERBS = {
+  create: 1,
+  post: 2,
+  approve: 3,
+  reject: 3,
+  edit: 3,
+  cancel: 4,
+  rollback: 5,
+  fork: 6,
+  retry: 7,
+  moveOut: 8,
+};
 const DECISIONS = { approve: 1, reject: 2, edit: 3 };
 const OUTCOMES = { 5: 'duplicate', 7: 'deferred' };
-const FIELDS = ['verb', 'agent', 'id', 'machine', 'signal', 'newAgent', 'who', 'effect', 'digest', 'version', 'expectedVersion',
-  'force', 'data'];
+const FIELDS = [
+  'verb',
+  'agent',
+  'id',
+  'machine',
+  'signal',
+  'newAgent',
+  'who',
+  'effect',
+  'digest',
+  'version',
+  'expectedVersion',
+  'force',
+  'data',
+];
 
 export class Inbox {
   #exports;
@@ -18,8 +42,12 @@ export class Inbox {
 
   /** `module`: compiled, with the file store in it. `directory`: of a store. */
   constructor(module, directory) {
-    const unused = Object.fromEntries(['handle', 'call', 'call_cancel', 'trace', 'append', 'read', 'list', 'trim', 'write']
-      .map((name) => [name, () => result.E_STORAGE]));
+    const unused = Object.fromEntries(
+      ['handle', 'call', 'call_cancel', 'trace', 'append', 'read', 'list', 'trim', 'write'].map((name) => [
+        name,
+        () => result.E_STORAGE,
+      ]),
+    );
     this.#directory = directory;
     this.#exports = new WebAssembly.Instance(module, {
       host: {
@@ -36,7 +64,9 @@ export class Inbox {
   }
 
   #error(code) {
-    return new PagentError(nameOf(code), this.#linear.text(this.#exports.message(code)), { cause: this.#directory.error });
+    return new PagentError(nameOf(code), this.#linear.text(this.#exports.message(code)), {
+      cause: this.#directory.error,
+    });
   }
 
   /** Durable when it returns. Sending the same again under the same id is sending once. */
@@ -44,11 +74,14 @@ export class Inbox {
     for (const key of Object.keys(message)) {
       if (!FIELDS.includes(key)) throw new PagentError('E_ARGUMENT', `message: '${key}' is not known`);
     }
-    if (VERBS[message.verb] === undefined) throw new PagentError('E_ARGUMENT', `message: verb '${message.verb}' is not known`);
+    if (VERBS[message.verb] === undefined)
+      throw new PagentError('E_ARGUMENT', `message: verb '${message.verb}' is not known`);
     if (!message.id) throw new PagentError('E_ARGUMENT', 'message: it needs an id that no other has');
-    const linear = this.#linear, of = layout.request;
+    const linear = this.#linear,
+      of = layout.request;
     const code = linear.frame(() => {
-      const at = linear.push(of.SIZE), data = toBytes(message.data);
+      const at = linear.push(of.SIZE),
+        data = toBytes(message.data);
       linear.setU32(at + of.size, of.SIZE);
       linear.setU32(at + of.verb, VERBS[message.verb]);
       linear.setU32(at + of.agent, linear.pushText(message.agent));
@@ -70,19 +103,26 @@ export class Inbox {
 
   /** The owner's answer, which is removed with that; undefined while there is none. Throws what was refused. */
   receipt(id) {
-    const linear = this.#linear, of = layout.receipt;
+    const linear = this.#linear,
+      of = layout.receipt;
     const said = linear.frame(() => {
-      const at = linear.push(of.SIZE), code = this.#exports.read_receipt(linear.pushText(id), at);
+      const at = linear.push(of.SIZE),
+        code = this.#exports.read_receipt(linear.pushText(id), at);
       if (code !== OK) return { code };
       return {
-        code, result: linear.i32(at + of.result), version: linear.number(at + of.version), text: linear.text(at + of.text),
+        code,
+        result: linear.i32(at + of.result),
+        version: linear.number(at + of.version),
+        text: linear.text(at + of.text),
       };
     });
     if (said.code === PENDING) return undefined;
     if (said.code !== OK) throw this.#error(said.code);
     const { version, text } = said;
     if (said.result < OK) {
-      throw new PagentError(nameOf(said.result), text || this.#linear.text(this.#exports.message(said.result)), { version: version || undefined });
+      throw new PagentError(nameOf(said.result), text || this.#linear.text(this.#exports.message(said.result)), {
+        version: version || undefined,
+      });
     }
     return { version, outcome: OUTCOMES[said.result] ?? 'done' };
   }

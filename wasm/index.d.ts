@@ -73,8 +73,20 @@ export interface Machine<C = any> {
 }
 
 export type EventKind =
-  | 'start' | 'signal' | 'result' | 'failure' | 'in_doubt' | 'approved' | 'rejected' | 'edited' | 'expired' | 'timer'
-  | 'cancel' | 'restored' | 'always' | 'claim';
+  | 'start'
+  | 'signal'
+  | 'result'
+  | 'failure'
+  | 'in_doubt'
+  | 'approved'
+  | 'rejected'
+  | 'edited'
+  | 'expired'
+  | 'timer'
+  | 'cancel'
+  | 'restored'
+  | 'always'
+  | 'claim';
 
 export interface Event {
   kind: EventKind;
@@ -144,7 +156,10 @@ export interface CallContext {
 export type Call = (request: Uint8Array, context: CallContext) => Data | Promise<Data>;
 
 export class CallFailure extends Error {
-  constructor(message: string, options?: { final?: boolean; code?: number; retryAfterMs?: number; notSent?: boolean; cause?: unknown });
+  constructor(
+    message: string,
+    options?: { final?: boolean; code?: number; retryAfterMs?: number; notSent?: boolean; cause?: unknown },
+  );
 }
 
 // ---- the engine -----------------------------------------------------------------------------------------------------
@@ -173,10 +188,22 @@ export interface Options {
 }
 
 export interface Limits {
-  contextSizeMax?: number; payloadSizeMax?: number; blockSizeMax?: number; effectsMax?: number; mailboxMax?: number;
-  dedupeCount?: number; loadedMax?: number; requestsMax?: number; alwaysMax?: number; splicesMax?: number;
-  snapshotFactor?: number; snapshotFloor?: number; inboxIntervalMs?: number; idleSealMs?: number;
-  retryPauseMs?: number; fullSnapshots?: boolean;
+  contextSizeMax?: number;
+  payloadSizeMax?: number;
+  blockSizeMax?: number;
+  effectsMax?: number;
+  mailboxMax?: number;
+  dedupeCount?: number;
+  loadedMax?: number;
+  requestsMax?: number;
+  alwaysMax?: number;
+  splicesMax?: number;
+  snapshotFactor?: number;
+  snapshotFloor?: number;
+  inboxIntervalMs?: number;
+  idleSealMs?: number;
+  retryPauseMs?: number;
+  fullSnapshots?: boolean;
 }
 
 /** Compiles the engine once, for many `open`. */
@@ -333,7 +360,19 @@ export interface Block {
 }
 
 export interface Trace {
-  kind: 'commit' | 'refused' | 'call' | 'answer' | 'retry' | 'doubt' | 'load' | 'unload' | 'claim' | 'error' | 'parked' | 'snapshot';
+  kind:
+    | 'commit'
+    | 'refused'
+    | 'call'
+    | 'answer'
+    | 'retry'
+    | 'doubt'
+    | 'load'
+    | 'unload'
+    | 'claim'
+    | 'error'
+    | 'parked'
+    | 'snapshot';
   code: number;
   stream: string;
   version: number;
@@ -433,7 +472,12 @@ export interface ListResult {
 
 /** The fields of a block's header that stores need. */
 export function header(block: Uint8Array): {
-  stream: string; version: number; epoch: number; size: number; snapshot: boolean; based: number;
+  stream: string;
+  version: number;
+  epoch: number;
+  size: number;
+  snapshot: boolean;
+  based: number;
   /** 16 hex digits; of the block before it */
   previous: string;
 };

@@ -43,24 +43,34 @@ export interface Acked {
  * For crash tests from outside: appends until it is stopped, or its process killed. `report` is told of each append that
  * the store has acknowledged; it should write that where the kill does not reach.
  */
-export function startWriter(store: Store, report: (acked: Acked) => void | Promise<void>, options?: {
-  /** of the blocks' content: one number for each writer that races on the same store */
-  writer?: number;
-  /** streams */
-  count?: number;
-  /** of a payload */
-  sizeMax?: number;
-  seed?: number;
-  /** It stops by itself after this many acknowledged appends. */
-  limit?: number;
-}): { stop(): void; done: Promise<{ acked: number; conflicts: number; again: number; doubts: number }> };
+export function startWriter(
+  store: Store,
+  report: (acked: Acked) => void | Promise<void>,
+  options?: {
+    /** of the blocks' content: one number for each writer that races on the same store */
+    writer?: number;
+    /** streams */
+    count?: number;
+    /** of a payload */
+    sizeMax?: number;
+    seed?: number;
+    /** It stops by itself after this many acknowledged appends. */
+    limit?: number;
+  },
+): { stop(): void; done: Promise<{ acked: number; conflicts: number; again: number; doubts: number }> };
 
 /** After the crash: `lost` names every acknowledged version that is not there as it was written, and every broken chain. */
 export function checkWritten(store: Store, acked: Iterable<Acked>): Promise<{ lost: string[]; blocks: number }>;
 
 /** One block with a true header and a random payload that wrongBlock() knows again. */
 export function makeBlock(fields: {
-  stream: string; version: number; epoch?: number; previous?: string; snapshot?: boolean; based?: number; size?: number;
+  stream: string;
+  version: number;
+  epoch?: number;
+  previous?: string;
+  snapshot?: boolean;
+  based?: number;
+  size?: number;
   writer?: number;
 }): Uint8Array;
 /** What is wrong with such a block; '' if nothing is. */

@@ -35,26 +35,33 @@ export function buildMachine(linear, source, number, handler) {
   const names = Object.keys(source.states);
   const transitions = source.transitions ?? [];
   const calls = Object.entries(source.calls ?? {});
-  const size = context === 'bytes' ? source.initial ?? 0 : 0;
+  const size = context === 'bytes' ? (source.initial ?? 0) : 0;
   if (!Number.isInteger(size)) throw wrong(source, 'initial: of a "bytes" context it is a number of bytes');
   const pointer = (present, which) => (present ? handler(which) : 0);
   const known = (object, keys, where) => {
-    for (const key of Object.keys(object)) if (!keys.includes(key)) throw wrong(source, `${where}: '${key}' is not known`);
+    for (const key of Object.keys(object))
+      if (!keys.includes(key)) throw wrong(source, `${where}: '${key}' is not known`);
   };
 
   const states = linear.allocate(layout.state.SIZE * Math.max(1, names.length));
   names.forEach((name, row) => {
     const from = source.states[name];
     const at = states + row * layout.state.SIZE;
-    known(from, ['parent', 'waits', 'enter', 'exit', 'onError', 'final', 'failure', 'initial', 'defer'], `state '${name}'`);
+    known(
+      from,
+      ['parent', 'waits', 'enter', 'exit', 'onError', 'final', 'failure', 'initial', 'defer'],
+      `state '${name}'`,
+    );
     linear.setU32(at + layout.state.name, linear.keepText(name));
     linear.setU32(at + layout.state.parent, linear.keepText(from.parent));
     linear.setU32(at + layout.state.waits, linear.keepText(list(from.waits)));
     linear.setU32(at + layout.state.enter, pointer(from.enter, 0));
     linear.setU32(at + layout.state.exit, pointer(from.exit, 1));
     linear.setU32(at + layout.state.on_error, linear.keepText(from.onError));
-    linear.setU32(at + layout.state.flags,
-      (from.final ? 1 : 0) | (from.initial ? 2 : 0) | (from.defer ? 4 : 0) | (from.failure ? 8 : 0));
+    linear.setU32(
+      at + layout.state.flags,
+      (from.final ? 1 : 0) | (from.initial ? 2 : 0) | (from.defer ? 4 : 0) | (from.failure ? 8 : 0),
+    );
     linear.setU32(at + layout.state.tag, stateTag(row));
   });
 
@@ -74,8 +81,11 @@ export function buildMachine(linear, source, number, handler) {
   calls.forEach(([name, from], row) => {
     const at = specs + row * layout.call_spec.SIZE;
     const crash = CRASH[from.crash ?? 'repeat'];
-    known(from, ['crash', 'irreversible', 'model', 'attempts', 'backoffMs', 'backoffMaxMs', 'attemptTimeoutMs',
-      'totalTimeoutMs'], `call '${name}'`);
+    known(
+      from,
+      ['crash', 'irreversible', 'model', 'attempts', 'backoffMs', 'backoffMaxMs', 'attemptTimeoutMs', 'totalTimeoutMs'],
+      `call '${name}'`,
+    );
     if (crash === undefined) throw wrong(source, `call '${name}': crash '${from.crash}': "repeat", "once" or "wait"`);
     linear.setU32(at + layout.call_spec.name, linear.keepText(name));
     linear.setU32(at + layout.call_spec.crash_policy, crash);
@@ -103,7 +113,12 @@ export function buildMachine(linear, source, number, handler) {
   linear.setU32(at + layout.machine.transitions, rows);
   linear.setU32(at + layout.machine.transition_count, transitions.length);
   return {
-    name: source.name, address: at, names, rows: names.map((name) => source.states[name]), transitions,
-    json: context === 'json', initial: JSON.stringify(context === 'json' ? source.initial ?? {} : null),
+    name: source.name,
+    address: at,
+    names,
+    rows: names.map((name) => source.states[name]),
+    transitions,
+    json: context === 'json',
+    initial: JSON.stringify(context === 'json' ? (source.initial ?? {}) : null),
   };
 }

@@ -4,8 +4,23 @@ import * as layout from './layout.js';
 import { OK, PagentError, nameOf, result } from './errors.js';
 import { fromBytes, toBytes } from './linear.js';
 
-const EVENT_KINDS = ['', 'start', 'signal', 'result', 'failure', 'in_doubt', 'approved', 'rejected', 'edited', 'expired',
-  'timer', 'cancel', 'restored', 'always', 'claim'];
+const EVENT_KINDS = [
+  '',
+  'start',
+  'signal',
+  'result',
+  'failure',
+  'in_doubt',
+  'approved',
+  'rejected',
+  'edited',
+  'expired',
+  'timer',
+  'cancel',
+  'restored',
+  'always',
+  'claim',
+];
 const CACHE_MAX = 4096;
 
 export const kindOfEvent = (kind) => EVENT_KINDS[kind] ?? `${kind}`;
@@ -101,9 +116,13 @@ export class Step {
     } catch (error) {
       if (this.#touched) this.#host.contexts.forget(exports.step_agent(step));
       if (error instanceof StepError && error.code === result.E_MEMORY) return error.code;
-      return this.#host.linear.frame(() => exports.step_fail(step,
-        error instanceof StepError ? error.code : result.E_ARGUMENT,
-        this.#host.linear.pushText(error instanceof StepError ? error.message : `${error}`)));
+      return this.#host.linear.frame(() =>
+        exports.step_fail(
+          step,
+          error instanceof StepError ? error.code : result.E_ARGUMENT,
+          this.#host.linear.pushText(error instanceof StepError ? error.message : `${error}`),
+        ),
+      );
     } finally {
       this.#step = 0;
       this.#value = undefined;
@@ -198,7 +217,10 @@ export class Step {
     return linear.frame(() => {
       const bytes = toBytes(data);
       const id = linear.push(layout.effect_id.SIZE);
-      this.#check(verb(this.#at, linear.pushText(name), linear.pushBytes(bytes), bytes.length, id), `${what} '${name}'`);
+      this.#check(
+        verb(this.#at, linear.pushText(name), linear.pushBytes(bytes), bytes.length, id),
+        `${what} '${name}'`,
+      );
       return linear.effectId(id);
     });
   }
@@ -208,8 +230,9 @@ export class Step {
   }
 
   ask(approval, payload, { deadline = Infinity } = {}) {
-    return this.#issue('approval', approval, payload,
-      (step, name, data, size, id) => this.#host.exports.step_ask(step, name, data, size, deadline, id));
+    return this.#issue('approval', approval, payload, (step, name, data, size, id) =>
+      this.#host.exports.step_ask(step, name, data, size, deadline, id),
+    );
   }
 
   timer(name, at) {
@@ -225,8 +248,18 @@ export class Step {
   send(agent, signal, data) {
     const { linear, exports } = this.#host;
     const bytes = toBytes(data);
-    linear.frame(() => this.#check(exports.step_send(this.#at, linear.pushText(agent), linear.pushText(signal),
-      linear.pushBytes(bytes), bytes.length), `signal '${signal}' to '${agent}'`));
+    linear.frame(() =>
+      this.#check(
+        exports.step_send(
+          this.#at,
+          linear.pushText(agent),
+          linear.pushText(signal),
+          linear.pushBytes(bytes),
+          bytes.length,
+        ),
+        `signal '${signal}' to '${agent}'`,
+      ),
+    );
   }
 
   cancel(effect) {
@@ -241,8 +274,9 @@ export class Step {
   remember(kind, data) {
     const { linear, exports } = this.#host;
     const bytes = toBytes(data);
-    linear.frame(() => this.#check(exports.step_remember(this.#at, kind, linear.pushBytes(bytes), bytes.length),
-      'remember'));
+    linear.frame(() =>
+      this.#check(exports.step_remember(this.#at, kind, linear.pushBytes(bytes), bytes.length), 'remember'),
+    );
   }
 
   get transcriptCount() {

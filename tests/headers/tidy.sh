@@ -52,7 +52,9 @@ verdict 'every text file ends with one newline' "$(for name in "${text[@]}"; do
     [ ! -s "$name" ] || [ "$(tail -c 1 "$name" | wc -l)" = 1 ] || echo "$name: no newline at its end"
     [ "$(tail -n 1 "$name")" != '' ] || [ ! -s "$name" ] || echo "$name: an empty line at its end"
 done)"
-verdict 'no line of code over 120 columns' "$(grep -nE '^.{121}' -- "${code[@]}")"
+# What Prettier formats (--single-quote --print-width 120) may hold longer texts.
+mapfile -t wrapped < <(printf '%s\n' "${code[@]}" | grep -vE '^wasm/.*\.(m?js|ts|html|css)$')
+verdict 'no line of code over 120 columns' "$(grep -nE '^.{121}' -- "${wrapped[@]}")"
 verdict 'scripts are executable' "$(printf '%s\n' build.sh .ci/run "${all[@]}" | grep -E '\.sh$|^\.ci/run$' |
     while IFS= read -r name; do [ -x "$name" ] || head -n 1 "$name" | grep -vq '^#!' || echo "$name"; done)"
 verdict 'no file over 1 MiB' "$(find "${all[@]}" -size +1024k)"

@@ -6,7 +6,8 @@
 // is good. A step of the engine is a signal posted and handled: one block, durable when the promise resolves.
 // The same file runs in the page.
 
-const streamOf = (number) => (BigInt(number + 1) * 0x9e3779b97f4a7c15n & 0xffffffffffffffffn).toString(16).padStart(16, '0');
+const streamOf = (number) =>
+  ((BigInt(number + 1) * 0x9e3779b97f4a7c15n) & 0xffffffffffffffffn).toString(16).padStart(16, '0');
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
 // ---- in the page ----------------------------------------------------------------------------------------------------
@@ -26,10 +27,15 @@ function openBare(name) {
 function commitBare(database, appends) {
   return new Promise((resolve, reject) => {
     const transaction = database.transaction(['heads', 'blocks'], 'readwrite', { durability: 'strict' });
-    const heads = transaction.objectStore('heads'), blocks = transaction.objectStore('blocks');
+    const heads = transaction.objectStore('heads'),
+      blocks = transaction.objectStore('blocks');
     transaction.oncomplete = () => resolve();
     transaction.onabort = () => reject(transaction.error);
-    for (const { stream, expected, blocks: [block] } of appends) {
+    for (const {
+      stream,
+      expected,
+      blocks: [block],
+    } of appends) {
       const get = heads.get(stream);
       get.onsuccess = () => {
         if ((get.result?.version ?? 0) !== expected) {
@@ -47,32 +53,54 @@ function commitBare(database, appends) {
 function subject(commit, makeBlock, { agents, due, size }) {
   const heads = Array.from({ length: agents }, (_, i) => ({ stream: streamOf(i), version: 0 }));
   return async () => {
-    await commit(heads.map(({ stream, version }) => ({
-      stream, expected: version, epoch: 1, first: version + 1,
-      blocks: [makeBlock({ stream, version: version + 1, based: version % 200, payload: size - 64 })],
-      summary: { stream, version: version + 1, due: due ? 1.8e12 + version : Infinity, time: 1.8e12, state: 3, status: 'waiting', flags: due ? 1 : 0 },
-    })));
+    await commit(
+      heads.map(({ stream, version }) => ({
+        stream,
+        expected: version,
+        epoch: 1,
+        first: version + 1,
+        blocks: [makeBlock({ stream, version: version + 1, based: version % 200, payload: size - 64 })],
+        summary: {
+          stream,
+          version: version + 1,
+          due: due ? 1.8e12 + version : Infinity,
+          time: 1.8e12,
+          state: 3,
+          status: 'waiting',
+          flags: due ? 1 : 0,
+        },
+      })),
+    );
     for (const head of heads) head.version++;
   };
 }
 
 async function rate(step, ms) {
   const start = performance.now();
-  let count = 0, now;
+  let count = 0,
+    now;
   do {
     await step();
     count++;
     now = performance.now();
   } while (now - start < ms);
-  return count * 1000 / (now - start);
+  return (count * 1000) / (now - start);
 }
 
 /** Notes how often it was told to go. */
 const counter = {
-  name: 'counter', signals: ['go'], initial: { count: 0, name: 'a small context', list: [1, 2, 3] },
+  name: 'counter',
+  signals: ['go'],
+  initial: { count: 0, name: 'a small context', list: [1, 2, 3] },
   states: { on: {}, off: { final: true } },
   transitions: [
-    { from: 'on', event: 'go', action: (step) => { step.context.count++; } },
+    {
+      from: 'on',
+      event: 'go',
+      action: (step) => {
+        step.context.count++;
+      },
+    },
     { from: 'on', event: 'cancel', to: 'off' },
   ],
 };
@@ -80,16 +108,25 @@ const counter = {
 /** A step of each of the agents, all asked for at once. */
 async function engineSubject({ agents }, name) {
   const [{ open }, { indexedDB: openStore }] = [await import('../index.js'), await import('../stores/indexeddb.js')];
-  const engine = await open({ machines: [counter], store: await openStore(name), limits: { requestsMax: 2048, loadedMax: 2048 } });
+  const engine = await open({
+    machines: [counter],
+    store: await openStore(name),
+    limits: { requestsMax: 2048, loadedMax: 2048 },
+  });
   const names = Array.from({ length: agents }, (_, i) => `agent-${i}`);
   await Promise.all(names.map((agent) => engine.create(agent, 'counter')));
-  const step = agents === 1 ? () => engine.post('agent-0', 'go') : () => Promise.all(names.map((agent) => engine.post(agent, 'go')));
+  const step =
+    agents === 1
+      ? () => engine.post('agent-0', 'go')
+      : () => Promise.all(names.map((agent) => engine.post(agent, 'go')));
   return { step, engine, close: () => engine.close() };
 }
 
 /** Bytes of a block that the engine writes for a step. */
 export async function blockSize() {
-  const name = `bench-size-${Date.now()}`, { step, engine, close } = await engineSubject({ agents: 1 }, name), sizes = [];
+  const name = `bench-size-${Date.now()}`,
+    { step, engine, close } = await engineSubject({ agents: 1 }, name),
+    sizes = [];
   for (let i = 0; i < 20; i++) await step();
   for await (const { raw } of engine.history('agent-0')) sizes.push(raw.length);
   await close();
@@ -99,11 +136,16 @@ export async function blockSize() {
 
 /** Milliseconds from nothing to all agents listed with an engine that runs them; to the view of one; and of a bare getAll. */
 export async function listing({ rounds, agents, steps }) {
-  const name = `bench-list-${Date.now()}`, { step, close } = await engineSubject({ agents }, name);
+  const name = `bench-list-${Date.now()}`,
+    { step, close } = await engineSubject({ agents }, name);
   for (let i = 1; i < steps; i++) await step();
   await close();
-  const [{ open, load }, { indexedDB: openStore }] = [await import('../index.js'), await import('../stores/indexeddb.js')];
-  const wasm = await load(), times = { list: [], view: [], bare: [] };
+  const [{ open, load }, { indexedDB: openStore }] = [
+    await import('../index.js'),
+    await import('../stores/indexeddb.js'),
+  ];
+  const wasm = await load(),
+    times = { list: [], view: [], bare: [] };
   for (let round = 0; round < rounds; round++) {
     const start = performance.now();
     const engine = await open({ wasm, machines: [counter], store: await openStore(name) });
@@ -111,7 +153,8 @@ export async function listing({ rounds, agents, steps }) {
     for await (const { version } of engine.agents()) count += version === steps ? 1 : 0;
     times.list.push(performance.now() - start);
     if (count !== agents) throw new Error(`${count} agents of ${steps} steps`);
-    const viewing = performance.now(), { context } = await engine.view(`agent-${round * 31 % agents}`);
+    const viewing = performance.now(),
+      { context } = await engine.view(`agent-${(round * 31) % agents}`);
     times.view.push(performance.now() - viewing);
     if (context.count !== steps - 1) throw new Error(`${context.count} steps counted`);
     await engine.close();
@@ -138,7 +181,10 @@ export async function compare({ rounds, ms, ours, theirs }) {
     if (shape.engine) return engineSubject(shape, name);
     if (shape.bare) {
       const database = await openBare(name);
-      return { step: subject((appends) => commitBare(database, appends), makeBlock, shape), close: () => database.close() };
+      return {
+        step: subject((appends) => commitBare(database, appends), makeBlock, shape),
+        close: () => database.close(),
+      };
     }
     const store = await openStore(name);
     const commit = async (appends) => {
@@ -146,11 +192,14 @@ export async function compare({ rounds, ms, ours, theirs }) {
     };
     return { step: subject(commit, makeBlock, shape), close: () => store.close() };
   };
-  const name = `bench-${Date.now()}`, a = await start(ours, `${name}-a`), b = await start(theirs, `${name}-b`);
+  const name = `bench-${Date.now()}`,
+    a = await start(ours, `${name}-a`),
+    b = await start(theirs, `${name}-b`);
   const rates = { ours: [], theirs: [] };
   await rate(a.step, ms);
   await rate(b.step, ms);
-  for (let round = 0; round < rounds; round++) { // a b, b a, a b …
+  for (let round = 0; round < rounds; round++) {
+    // a b, b a, a b …
     for (const first of [round % 2 === 0, round % 2 !== 0]) {
       if (first) rates.ours.push(await rate(a.step, ms));
       else rates.theirs.push(await rate(b.step, ms));
@@ -166,19 +215,38 @@ export async function compare({ rounds, ms, ours, theirs }) {
 export async function reading({ rounds, blocks: count, size }) {
   const { indexedDB: openStore } = await import('../stores/indexeddb.js');
   const { makeBlock } = await import('../test/browser/tools.mjs');
-  const name = `bench-${Date.now()}`, store = await openStore(name), stream = streamOf(0), rates = { ours: [], theirs: [] };
+  const name = `bench-${Date.now()}`,
+    store = await openStore(name),
+    stream = streamOf(0),
+    rates = { ours: [], theirs: [] };
   for (let expected = 0; expected < count; expected += 1000) {
-    const blocks = Array.from({ length: 1000 }, (_, i) => makeBlock({ stream, version: expected + 1 + i, based: expected + i, payload: size - 64 }));
-    await store.commit([{ stream, expected, epoch: 1, first: expected + 1, blocks, summary: { stream, version: expected + 1000, due: Infinity, time: 0, state: 0, status: 'waiting', flags: 0 } }]);
+    const blocks = Array.from({ length: 1000 }, (_, i) =>
+      makeBlock({ stream, version: expected + 1 + i, based: expected + i, payload: size - 64 }),
+    );
+    await store.commit([
+      {
+        stream,
+        expected,
+        epoch: 1,
+        first: expected + 1,
+        blocks,
+        summary: { stream, version: expected + 1000, due: Infinity, time: 0, state: 0, status: 'waiting', flags: 0 },
+      },
+    ]);
   }
-  const bare = await new Promise((resolve) => { indexedDB.open(name).onsuccess = ({ target }) => resolve(target.result); });
+  const bare = await new Promise((resolve) => {
+    indexedDB.open(name).onsuccess = ({ target }) => resolve(target.result);
+  });
   for (let round = 0; round < rounds; round++) {
     let start = performance.now();
-    for (let version = 1; version <= count;) version += (await store.read({ stream, mode: 'from', version, maxBytes: 1 << 20 })).blocks.length;
-    rates.ours.push(count * 1000 / (performance.now() - start));
+    for (let version = 1; version <= count;)
+      version += (await store.read({ stream, mode: 'from', version, maxBytes: 1 << 20 })).blocks.length;
+    rates.ours.push((count * 1000) / (performance.now() - start));
     start = performance.now();
-    await new Promise((resolve) => { bare.transaction('blocks').objectStore('blocks').getAll().onsuccess = resolve; });
-    rates.theirs.push(count * 1000 / (performance.now() - start));
+    await new Promise((resolve) => {
+      bare.transaction('blocks').objectStore('blocks').getAll().onsuccess = resolve;
+    });
+    rates.theirs.push((count * 1000) / (performance.now() - start));
   }
   bare.close();
   store.close();
@@ -201,27 +269,63 @@ async function main() {
     if (name) options[name] = value;
     else filter = word;
   }
-  const rounds = Number(options.rounds), ms = Number(options.ms), size = 512;
-  const one = { agents: 1, size }, hundred = { agents: 100, size };
-  const step = { agents: 1, engine: true }, steps = { agents: 100, engine: true };
+  const rounds = Number(options.rounds),
+    ms = Number(options.ms),
+    size = 512;
+  const one = { agents: 1, size },
+    hundred = { agents: 100, size };
+  const step = { agents: 1, engine: true },
+    steps = { agents: 100, engine: true };
   const lines = [
     ['engine, one agent', 'bare, block of that size', 1, 1, { ours: step, theirs: { agents: 1, bare: true } }],
     ['engine, 100 agents ready at once', 'engine, one agent', 100, 1, { ours: steps, theirs: step }],
-    ['engine, 100 agents ready at once', 'bare, 100 x get, add, put', 100, 100, { ours: steps, theirs: { agents: 100, bare: true } }],
+    [
+      'engine, 100 agents ready at once',
+      'bare, 100 x get, add, put',
+      100,
+      100,
+      { ours: steps, theirs: { agents: 100, bare: true } },
+    ],
     ['store, one agent', 'bare, one agent', 1, 1, { ours: one, theirs: { ...one, bare: true } }],
-    ['store, one agent, a new due time each step', 'bare, one agent', 1, 1, { ours: { ...one, due: true }, theirs: { ...one, bare: true } }],
-    ['store, one agent, 16 KiB blocks', 'bare, the same', 1, 1, { ours: { ...one, size: 16384 }, theirs: { ...one, size: 16384, bare: true } }],
-    ['store, 100 agents in one commit()', 'bare, 100 x get, add, put', 100, 100, { ours: hundred, theirs: { ...hundred, bare: true } }],
+    [
+      'store, one agent, a new due time each step',
+      'bare, one agent',
+      1,
+      1,
+      { ours: { ...one, due: true }, theirs: { ...one, bare: true } },
+    ],
+    [
+      'store, one agent, 16 KiB blocks',
+      'bare, the same',
+      1,
+      1,
+      { ours: { ...one, size: 16384 }, theirs: { ...one, size: 16384, bare: true } },
+    ],
+    [
+      'store, 100 agents in one commit()',
+      'bare, 100 x get, add, put',
+      100,
+      100,
+      { ours: hundred, theirs: { ...hundred, bare: true } },
+    ],
     ['store, 100 agents in one commit()', 'store, one agent', 100, 1, { ours: hundred, theirs: one }],
   ];
-  let measured = 0, failed = 0, skipped = 0;
+  let measured = 0,
+    failed = 0,
+    skipped = 0;
   const server = await serve();
   const show = (kind, subject, other, rates, ourScale, theirScale) => {
-    const ratio = median(rates.ours.map((value, i) => value * ourScale / (rates.theirs[i] * theirScale)));
-    const cells = [median(rates.ours) * ourScale, median(rates.theirs) * theirScale].map((value) => Math.round(value).toString().padStart(7));
-    console.log(`| ${kind.padEnd(8)} | ${subject.padEnd(36)} | ${other.padEnd(25)} | ${cells.join(' | ')} | ${ratio.toFixed(2).padStart(5)} |`);
+    const ratio = median(rates.ours.map((value, i) => (value * ourScale) / (rates.theirs[i] * theirScale)));
+    const cells = [median(rates.ours) * ourScale, median(rates.theirs) * theirScale].map((value) =>
+      Math.round(value).toString().padStart(7),
+    );
+    console.log(
+      `| ${kind.padEnd(8)} | ${subject.padEnd(36)} | ${other.padEnd(25)} | ${cells.join(' | ')} | ${ratio.toFixed(2).padStart(5)} |`,
+    );
   };
-  console.log(`Durable steps or appends a second (strict; the store's of ${size} bytes), medians of ${rounds} interleaved rounds of ${ms} ms\n`);
+  console.log(
+    `Durable steps or appends a second (strict; the store's of ${size} bytes), medians of ${rounds} interleaved rounds of ${ms} ms\n`,
+  );
   console.log(`| browser  | ${'subject'.padEnd(36)} | ${'against'.padEnd(25)} | subject | against | ratio |`);
   console.log(`|---|---|---|--:|--:|--:|`);
   for (const kind of options.browsers.split(',')) {
@@ -231,14 +335,22 @@ async function main() {
       skipped++;
       continue;
     }
-    const profile = await mkdtemp(join(tmpdir(), 'persistent-agent-')), browser = await launch(kind, { profile });
+    const profile = await mkdtemp(join(tmpdir(), 'persistent-agent-')),
+      browser = await launch(kind, { profile });
     try {
       const page = await browser.page(server.url);
       const written = await page.call('/bench/indexeddb.mjs', 'blockSize');
       for (const [subject, other, ourScale, theirScale, shapes] of lines) {
         if (!subject.includes(filter)) continue;
         if (shapes.ours.engine && shapes.theirs.bare) shapes.theirs.size = written;
-        show(kind, subject, other, await page.call('/bench/indexeddb.mjs', 'compare', { rounds, ms, ...shapes }), ourScale, theirScale);
+        show(
+          kind,
+          subject,
+          other,
+          await page.call('/bench/indexeddb.mjs', 'compare', { rounds, ms, ...shapes }),
+          ourScale,
+          theirScale,
+        );
       }
       if ('reading'.includes(filter)) {
         const rates = await page.call('/bench/indexeddb.mjs', 'reading', { rounds, blocks: 20000, size });
@@ -247,7 +359,9 @@ async function main() {
       if ('list'.includes(filter)) {
         const times = await page.call('/bench/indexeddb.mjs', 'listing', { rounds, agents: 1000, steps: 50 });
         const [list, view, bare] = [times.list, times.view, times.bare].map((list) => median(list).toFixed(1));
-        console.log(`\n${kind}: 1,000 agents of 50 steps: engine open and all of them listed in ${list} ms (a bare getAll of the heads: ${bare} ms), then the view of one in ${view} ms. Blocks of a step: ${written} bytes.\n`);
+        console.log(
+          `\n${kind}: 1,000 agents of 50 steps: engine open and all of them listed in ${list} ms (a bare getAll of the heads: ${bare} ms), then the view of one in ${view} ms. Blocks of a step: ${written} bytes.\n`,
+        );
       }
       measured++;
     } catch (error) {

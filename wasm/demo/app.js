@@ -16,12 +16,22 @@ let blocks = [];
 
 // ---- settings: this tab's own, not the agent's
 
-const settings = { who: '', threshold: 60, deadline: 0, keys: true, ...JSON.parse(localStorage.getItem('review-settings') ?? '{}') };
+const settings = {
+  who: '',
+  threshold: 60,
+  deadline: 0,
+  keys: true,
+  ...JSON.parse(localStorage.getItem('review-settings') ?? '{}'),
+};
 for (const name of Object.keys(settings)) {
-  const field = $(name), property = field.type === 'checkbox' ? 'checked' : 'value';
+  const field = $(name),
+    property = field.type === 'checkbox' ? 'checked' : 'value';
   field[property] = settings[name];
   field.addEventListener('change', () => {
-    const value = typeof settings[name] === 'number' ? Math.round(Math.min(field.max || Infinity, Math.max(field.min || 0, Number(field.value) || 0))) : field[property];
+    const value =
+      typeof settings[name] === 'number'
+        ? Math.round(Math.min(field.max || Infinity, Math.max(field.min || 0, Number(field.value) || 0)))
+        : field[property];
     settings[name] = value;
     field[property] = value;
     localStorage.setItem('review-settings', JSON.stringify(settings));
@@ -47,20 +57,29 @@ function fault(error) {
 }
 
 /** Runs what a person asked for; says what was refused. */
-const act = (work) => async (...words) => {
-  try {
-    $('fault').hidden = true;
-    return await work(...words);
-  } catch (error) {
-    say(plainly(error));
-    void refresh();
-    return undefined;
-  }
-};
+const act =
+  (work) =>
+  async (...words) => {
+    try {
+      $('fault').hidden = true;
+      return await work(...words);
+    } catch (error) {
+      say(plainly(error));
+      void refresh();
+      return undefined;
+    }
+  };
 
 // ---- adding documents
 
-const slug = (name) => name.replace(/\.[^.]*$/, '').normalize('NFKD').replace(/[^\w-]+/g, '-').replace(/^-+|-+$/g, '').toLowerCase().slice(0, 60) || 'document';
+const slug = (name) =>
+  name
+    .replace(/\.[^.]*$/, '')
+    .normalize('NFKD')
+    .replace(/[^\w-]+/g, '-')
+    .replace(/^-+|-+$/g, '')
+    .toLowerCase()
+    .slice(0, 60) || 'document';
 
 async function add(files) {
   let first;
@@ -87,12 +106,17 @@ async function add(files) {
   }
 }
 
-const addFiles = act(async (list) => add(await Promise.all([...list].map(async (file) => ({ name: file.name, text: await file.text() })))));
+const addFiles = act(async (list) =>
+  add(await Promise.all([...list].map(async (file) => ({ name: file.name, text: await file.text() })))),
+);
 $('files').addEventListener('change', async () => {
   await addFiles($('files').files);
   $('files').value = '';
 });
-$('samples').addEventListener('click', act(() => add(samples)));
+$('samples').addEventListener(
+  'click',
+  act(() => add(samples)),
+);
 for (const type of ['dragenter', 'dragover']) {
   document.addEventListener(type, (event) => {
     if (!event.dataTransfer?.types.includes('Files')) return;
@@ -111,22 +135,45 @@ document.addEventListener('drop', (event) => {
 
 const fileOf = (view) => view.context.file ?? view.name;
 const titleOf = (view) => {
-  const file = fileOf(view), alone = slug(file) === view.name;
+  const file = fileOf(view),
+    alone = slug(file) === view.name;
   return alone ? file : `${file} (${view.name})`;
 };
 
 function showList() {
   $('no-documents').hidden = documents.length !== 0;
   const focused = document.activeElement?.dataset?.name;
-  $('list').replaceChildren(...documents.map((view) => {
-    const [words, tone] = stateOf(view), risk = view.context.category === undefined ? '' : String(view.context.risk);
-    return h('li', {}, h('button', { type: 'button', 'data-name': view.name, 'aria-current': view.name === chosen ? 'true' : undefined, onclick: () => void pick(view.name) },
-      h('span', { class: 'name' }, titleOf(view)),
-      h('span', { class: 'risk', title: risk && `Risk ${risk} of 100` }, risk && h('span', { class: 'unseen' }, 'risk '), risk),
-      h('span', { class: 'sub', 'data-tone': tone }, words)));
-  }));
+  $('list').replaceChildren(
+    ...documents.map((view) => {
+      const [words, tone] = stateOf(view),
+        risk = view.context.category === undefined ? '' : String(view.context.risk);
+      return h(
+        'li',
+        {},
+        h(
+          'button',
+          {
+            type: 'button',
+            'data-name': view.name,
+            'aria-current': view.name === chosen ? 'true' : undefined,
+            onclick: () => void pick(view.name),
+          },
+          h('span', { class: 'name' }, titleOf(view)),
+          h(
+            'span',
+            { class: 'risk', title: risk && `Risk ${risk} of 100` },
+            risk && h('span', { class: 'unseen' }, 'risk '),
+            risk,
+          ),
+          h('span', { class: 'sub', 'data-tone': tone }, words),
+        ),
+      );
+    }),
+  );
   if (focused !== undefined && document.activeElement === document.body) {
-    [...$('list').querySelectorAll('button')].find(({ dataset }) => dataset.name === focused)?.focus({ preventScroll: true });
+    [...$('list').querySelectorAll('button')]
+      .find(({ dataset }) => dataset.name === focused)
+      ?.focus({ preventScroll: true });
   }
 }
 
@@ -148,13 +195,27 @@ function showLine(line) {
 function showSummary(view, analysis) {
   const edited = view.context.decision === 'edited' ? lastOf(view, ENTRY.summary)?.text() : undefined;
   const text = edited ?? analysis?.summary;
-  if (text === undefined) return $('summary').replaceChildren(h('p', { class: 'quiet' }, 'Not there yet at this version.'));
-  const lines = text.split('\n').filter((line) => line.trim() !== ''), items = lines.every((line) => line.startsWith('- '));
+  if (text === undefined)
+    return $('summary').replaceChildren(h('p', { class: 'quiet' }, 'Not there yet at this version.'));
+  const lines = text.split('\n').filter((line) => line.trim() !== ''),
+    items = lines.every((line) => line.startsWith('- '));
   if (!items) return $('summary').replaceChildren(h('p', {}, text));
-  return $('summary').replaceChildren(h('ul', {}, ...lines.map((line) => {
-    const found = / \(line (\d+)\)$/.exec(line);
-    return h('li', {}, line.slice(2, found ? found.index : undefined), found ? ' ' : '', found ? lineLink(Number(found[1])) : '');
-  })));
+  return $('summary').replaceChildren(
+    h(
+      'ul',
+      {},
+      ...lines.map((line) => {
+        const found = / \(line (\d+)\)$/.exec(line);
+        return h(
+          'li',
+          {},
+          line.slice(2, found ? found.index : undefined),
+          found ? ' ' : '',
+          found ? lineLink(Number(found[1])) : '',
+        );
+      }),
+    ),
+  );
 }
 
 const approvalOf = (view) => view?.effects.find(({ kind, name }) => kind === 'approval' && name === 'publication');
@@ -163,36 +224,71 @@ function showDecision(view) {
   const open = version === 0 && ['approval', 'escalated'].includes(view.state) ? approvalOf(view) : undefined;
   $('decide').hidden = open === undefined;
   if (open === undefined) return;
-  const { file } = open.json(), until = Number.isFinite(open.deadline) && open.deadline > 0 ? ` Decide until ${time(open.deadline)}.` : '';
-  $('decide-text').textContent = `The risk is ${view.context.risk}, and from ${view.context.threshold} on a person decides. ` +
+  const { file } = open.json(),
+    until = Number.isFinite(open.deadline) && open.deadline > 0 ? ` Decide until ${time(open.deadline)}.` : '';
+  $('decide-text').textContent =
+    `The risk is ${view.context.risk}, and from ${view.context.threshold} on a person decides. ` +
     `Approving writes the report ${file}.${until}`;
 }
 
 function showSheet(view) {
-  const analysis = lastOf(view, ENTRY.analysis)?.json(), source = lastOf(view, ENTRY.document)?.json();
-  const [words, tone] = stateOf(view), { context } = view;
+  const analysis = lastOf(view, ENTRY.analysis)?.json(),
+    source = lastOf(view, ENTRY.document)?.json();
+  const [words, tone] = stateOf(view),
+    { context } = view;
   $('empty').hidden = true;
   $('sheet').hidden = false;
   $('past').hidden = version === 0;
-  $('past').textContent = version === 0 ? '' : `You are looking at version ${version} of ${blocks.at(-1)?.version ?? version}. Nothing here can be decided; it can be forked or rolled back to.`;
+  $('past').textContent =
+    version === 0
+      ? ''
+      : `You are looking at version ${version} of ${blocks.at(-1)?.version ?? version}. Nothing here can be decided; it can be forked or rolled back to.`;
   $('state').textContent = words;
   $('state').dataset.tone = tone;
   $('title').textContent = titleOf(view);
   const facts = [
-    ['Risk', analysis && `${context.risk} of 100, ${riskWord(context.risk)}`], ['Category', context.category],
-    ['Length', context.words !== undefined && `${context.words} words`], ['Decided by', context.who],
-    ['Forked from', view.parent && `${view.parent.agent}, version ${view.parent.version}`], ['Version', String(view.version)],
+    ['Risk', analysis && `${context.risk} of 100, ${riskWord(context.risk)}`],
+    ['Category', context.category],
+    ['Length', context.words !== undefined && `${context.words} words`],
+    ['Decided by', context.who],
+    ['Forked from', view.parent && `${view.parent.agent}, version ${view.parent.version}`],
+    ['Version', String(view.version)],
   ];
-  $('facts').replaceChildren(...facts.filter(([, value]) => value).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
+  $('facts').replaceChildren(
+    ...facts.filter(([, value]) => value).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))),
+  );
   showDecision(view);
   $('error').hidden = view.error === undefined;
   $('error').textContent = view.error?.text ?? '';
   showSummary(view, analysis);
   const passages = analysis?.passages ?? [];
-  $('passages').replaceChildren(...passages.map(({ kind, line, score, reason, quote }) => h('li', {},
-    h('span', { class: 'score', 'data-tone': toneOf(score) }, h('span', { class: 'unseen' }, 'risk '), String(score)),
-    h('div', {}, h('span', { class: 'kind' }, kind), ' ', lineLink(line), h('p', { class: 'why' }, reason), h('blockquote', {}, quote)))));
-  if (passages.length === 0) $('passages').append(h('p', { class: 'quiet' }, analysis ? 'Nothing stood out.' : 'Not there yet at this version.'));
+  $('passages').replaceChildren(
+    ...passages.map(({ kind, line, score, reason, quote }) =>
+      h(
+        'li',
+        {},
+        h(
+          'span',
+          { class: 'score', 'data-tone': toneOf(score) },
+          h('span', { class: 'unseen' }, 'risk '),
+          String(score),
+        ),
+        h(
+          'div',
+          {},
+          h('span', { class: 'kind' }, kind),
+          ' ',
+          lineLink(line),
+          h('p', { class: 'why' }, reason),
+          h('blockquote', {}, quote),
+        ),
+      ),
+    ),
+  );
+  if (passages.length === 0)
+    $('passages').append(
+      h('p', { class: 'quiet' }, analysis ? 'Nothing stood out.' : 'Not there yet at this version.'),
+    );
   const notes = view.transcript.filter(({ kind }) => kind === ENTRY.note).map((entry) => entry.text());
   $('notes-part').hidden = notes.length === 0;
   $('notes').replaceChildren(...notes.map((note) => h('li', {}, note)));
@@ -202,7 +298,12 @@ function showSheet(view) {
   const key = `${view.name} ${source?.text.length}`;
   if ($('source').dataset.key !== key) {
     $('source').dataset.key = key;
-    $('source').replaceChildren(...(source?.text ?? '').replace(/\n$/, '').split('\n').map((line) => h('div', {}, line)));
+    $('source').replaceChildren(
+      ...(source?.text ?? '')
+        .replace(/\n$/, '')
+        .split('\n')
+        .map((line) => h('div', {}, line)),
+    );
   }
   $('download').hidden = view.state !== 'published' || version !== 0;
   $('retry').hidden = view.status !== 'parked' || version !== 0;
@@ -211,9 +312,12 @@ function showSheet(view) {
 }
 
 function showJournal() {
-  const newest = blocks.at(-1)?.version ?? 1, at = version || newest, oldest = blocks[0]?.version ?? 1;
+  const newest = blocks.at(-1)?.version ?? 1,
+    at = version || newest,
+    oldest = blocks[0]?.version ?? 1;
   $('journal-part').hidden = blocks.length === 0;
-  $('journal-count').textContent = `${blocks.length} ${blocks.length === 1 ? 'block' : 'blocks'}, ${bytes(blocks.reduce((sum, { size }) => sum + size, 0))}`;
+  $('journal-count').textContent =
+    `${blocks.length} ${blocks.length === 1 ? 'block' : 'blocks'}, ${bytes(blocks.reduce((sum, { size }) => sum + size, 0))}`;
   Object.assign($('slider'), { min: oldest, max: newest, value: at, disabled: newest === oldest });
   $('slider').setAttribute('aria-valuetext', `version ${at} of ${newest}`);
   $('earlier').disabled = at <= oldest;
@@ -221,22 +325,40 @@ function showJournal() {
   $('now').disabled = version === 0;
   $('rollback').disabled = version === 0;
   const focused = document.activeElement?.dataset?.version;
-  $('timeline').replaceChildren(...blocks.toReversed().map((block) => {
-    const { what, more } = eventOf(block);
-    return h('li', { class: block.version > at ? 'later' : undefined },
-      h('button', { type: 'button', 'data-version': block.version, 'aria-current': block.version === at ? 'true' : undefined, onclick: () => void travel(block.version) },
-        h('span', { class: 'version' }, h('span', { class: 'unseen' }, 'version '), String(block.version)),
-        h('span', { class: 'what' }, what), h('span', { class: 'size' }, bytes(block.size)),
-        ...more.map((line) => h('span', { class: 'more' }, line))));
-  }));
-  if (focused !== undefined && document.activeElement === document.body) $('timeline').querySelector(`[data-version="${focused}"]`)?.focus({ preventScroll: true });
+  $('timeline').replaceChildren(
+    ...blocks.toReversed().map((block) => {
+      const { what, more } = eventOf(block);
+      return h(
+        'li',
+        { class: block.version > at ? 'later' : undefined },
+        h(
+          'button',
+          {
+            type: 'button',
+            'data-version': block.version,
+            'aria-current': block.version === at ? 'true' : undefined,
+            onclick: () => void travel(block.version),
+          },
+          h('span', { class: 'version' }, h('span', { class: 'unseen' }, 'version '), String(block.version)),
+          h('span', { class: 'what' }, what),
+          h('span', { class: 'size' }, bytes(block.size)),
+          ...more.map((line) => h('span', { class: 'more' }, line)),
+        ),
+      );
+    }),
+  );
+  if (focused !== undefined && document.activeElement === document.body)
+    $('timeline').querySelector(`[data-version="${focused}"]`)?.focus({ preventScroll: true });
 }
 
 async function showDiagram() {
-  const state = shown?.state, text = desk.diagram(state), svg = await draw(compact(text));
+  const state = shown?.state,
+    text = desk.diagram(state),
+    svg = await draw(compact(text));
   if (state !== shown?.state) return;
   $('diagram').setAttribute('aria-label', `Diagram of the states${state ? `; the document is in ${state}` : ''}`);
-  if (svg !== undefined) $('diagram').innerHTML = svg; // Mermaid's own, made safe by it
+  if (svg !== undefined)
+    $('diagram').innerHTML = svg; // Mermaid's own, made safe by it
   else $('diagram').replaceChildren(h('pre', { tabindex: 0 }, text));
   $('diagram').toggleAttribute('data-drawn', svg !== undefined);
   $('diagram').setAttribute('role', svg !== undefined ? 'img' : 'group');
@@ -247,7 +369,8 @@ async function showDiagram() {
 
 // ---- keeping up with the journal: one look at a time, and one more if something came in between
 
-let looking, again = false;
+let looking,
+  again = false;
 function refresh() {
   again = true;
   looking ??= (async () => {
@@ -268,8 +391,10 @@ const known = new Map();
 
 async function look() {
   documents = await desk.documents();
-  for (const view of documents) { // said aloud, wherever it happened
-    const [words] = stateOf(view), before = known.get(view.name);
+  for (const view of documents) {
+    // said aloud, wherever it happened
+    const [words] = stateOf(view),
+      before = known.get(view.name);
     known.set(view.name, words);
     if (before !== undefined && before !== words) say(`${fileOf(view)}: ${words.toLowerCase()}`);
   }
@@ -282,7 +407,8 @@ async function look() {
     $('empty').hidden = false;
     $('journal-part').hidden = true;
   } else {
-    const name = chosen, wanted = version;
+    const name = chosen,
+      wanted = version;
     const [history, view] = await Promise.all([desk.history(name), wanted === 0 ? newest : desk.view(name, wanted)]);
     if (name !== chosen || wanted !== version) {
       again = true;
@@ -303,7 +429,9 @@ function showFeatures() {
   $('export-note').textContent = can.export ? '' : 'This build of the library cannot export yet.';
   $('import-file').disabled = !can.import;
   $('import-label').setAttribute('aria-disabled', String(!can.import));
-  $('import-note').textContent = can.import ? 'A journal exported here or by pagentctl.' : 'This build of the library cannot import yet.';
+  $('import-note').textContent = can.import
+    ? 'A journal exported here or by pagentctl.'
+    : 'This build of the library cannot import yet.';
 }
 
 function remember() {
@@ -337,7 +465,8 @@ async function travel(to) {
   version = to >= newest ? 0 : Math.max(blocks[0]?.version ?? 1, to);
   remember();
   await refresh();
-  $('live').textContent = version === 0 ? 'The newest version' : `Version ${version}: ${stateOf(shown)[0].toLowerCase()}`;
+  $('live').textContent =
+    version === 0 ? 'The newest version' : `Version ${version}: ${stateOf(shown)[0].toLowerCase()}`;
 }
 const step = (by) => travel((version || (blocks.at(-1)?.version ?? 1)) + by);
 
@@ -369,25 +498,26 @@ const edit = act(async () => {
   const { agent, options } = seen();
   const analysis = lastOf(shown, ENTRY.analysis).json();
   $('edit-text').value = analysis.summary;
-  if (!await agree($('edit-dialog'))) return;
+  if (!(await agree($('edit-dialog')))) return;
   await desk.ask('edit', agent, $('edit-text').value.trim(), options);
 });
 
 const reject = act(async () => {
   const { agent, options } = seen();
   $('reject-text').value = '';
-  if (!await agree($('reject-dialog'))) return;
+  if (!(await agree($('reject-dialog')))) return;
   const why = $('reject-text').value.trim();
   await desk.ask('reject', agent, { ...options, ...(why && { data: why }) });
 });
 
 const fork = act(async () => {
-  const agent = chosen, at = shown.version;
+  const agent = chosen,
+    at = shown.version;
   $('fork-text').textContent = `A copy of ${fileOf(shown)} goes on from version ${at}. The original stays as it is.`;
   let name = `${agent}-fork`;
   for (let number = 2; documents.some((other) => other.name === name); number++) name = `${agent}-fork-${number}`;
   $('fork-name').value = name;
-  if (!await agree($('fork-dialog'))) return;
+  if (!(await agree($('fork-dialog')))) return;
   name = $('fork-name').value.trim();
   await desk.ask('fork', agent, at, name, {});
   say(`Forked as ${name}`);
@@ -395,12 +525,14 @@ const fork = act(async () => {
 });
 
 const rollback = act(async () => {
-  const agent = chosen, at = version;
-  $('rollback-text').textContent = `The document goes on from version ${at}. Nothing is erased: the journal keeps what came after, and the rollback becomes its newest block.`;
+  const agent = chosen,
+    at = version;
+  $('rollback-text').textContent =
+    `The document goes on from version ${at}. Nothing is erased: the journal keeps what came after, and the rollback becomes its newest block.`;
   $('force-part').hidden = true;
   $('force').checked = false;
   $('rollback-yes').disabled = false;
-  if (!await agree($('rollback-dialog'))) return;
+  if (!(await agree($('rollback-dialog')))) return;
   try {
     await desk.ask('rollback', agent, at, {});
   } catch (error) {
@@ -408,13 +540,15 @@ const rollback = act(async () => {
     $('rollback-text').textContent = 'The report has been published since, and that cannot be undone.';
     $('force-part').hidden = false;
     $('rollback-yes').disabled = true;
-    if (!await agree($('rollback-dialog'))) return;
+    if (!(await agree($('rollback-dialog')))) return;
     await desk.ask('rollback', agent, at, { force: true });
   }
   say(`Rolled back to version ${at}`);
   await choose(agent);
 });
-$('force').addEventListener('change', () => { $('rollback-yes').disabled = !$('force').checked; });
+$('force').addEventListener('change', () => {
+  $('rollback-yes').disabled = !$('force').checked;
+});
 
 function save(name, data, type) {
   const link = h('a', { href: URL.createObjectURL(new Blob([data], { type })), download: name });
@@ -423,7 +557,8 @@ function save(name, data, type) {
 }
 
 // Not submit buttons: Enter in a field presses the form's first one.
-for (const button of document.querySelectorAll('[data-close]')) button.addEventListener('click', () => button.closest('dialog').close(''));
+for (const button of document.querySelectorAll('[data-close]'))
+  button.addEventListener('click', () => button.closest('dialog').close(''));
 
 const help = () => $('help-dialog').showModal();
 
@@ -435,8 +570,15 @@ const whole = act(async () => {
 
 const buttons = {
   whole,
-  approve, edit, reject, fork, rollback, help,
-  earlier: () => step(-1), later: () => step(1), now: () => travel(Infinity),
+  approve,
+  edit,
+  reject,
+  fork,
+  rollback,
+  help,
+  earlier: () => step(-1),
+  later: () => step(1),
+  now: () => travel(Infinity),
   'take-over': () => desk.takeOver(),
   cancel: act(() => desk.ask('cancel', chosen, {})),
   retry: act(() => desk.ask('retry', chosen, {})),
@@ -459,12 +601,14 @@ $('import-file').addEventListener('change', async () => {
     } catch (error) {
       if (error.code !== 'E_REFUSED') throw error;
     }
-    const taken = new Set(documents.map((view) => view.name)), base = `${slug(file.name)}-copy`;
+    const taken = new Set(documents.map((view) => view.name)),
+      base = `${slug(file.name)}-copy`;
     let as = base;
     for (let number = 2; taken.has(as); number++) as = `${base}-${number}`;
-    $('fork-text').textContent = 'This journal was not moved out: it may go on where it came from. Here it becomes a fork of it, under a name of its own.';
+    $('fork-text').textContent =
+      'This journal was not moved out: it may go on where it came from. Here it becomes a fork of it, under a name of its own.';
     $('fork-name').value = as;
-    if (!await agree($('fork-dialog'))) return undefined;
+    if (!(await agree($('fork-dialog')))) return undefined;
     return desk.ask('import', bytes, { as: $('fork-name').value.trim() });
   })();
   if (name) await choose(name);
@@ -480,9 +624,18 @@ function move(by) {
 
 const press = (id) => !$(id).disabled && !$(id).closest('[hidden]') && $(id).click();
 const keys = {
-  j: () => move(1), k: () => move(-1), a: () => decidable() && press('approve'), e: () => decidable() && press('edit'),
-  r: () => decidable() && press('reject'), f: () => chosen && press('fork'), b: () => chosen && press('rollback'),
-  '[': () => press('earlier'), ']': () => press('later'), Escape: () => press('now'), n: () => $('files').click(), '?': help,
+  j: () => move(1),
+  k: () => move(-1),
+  a: () => decidable() && press('approve'),
+  e: () => decidable() && press('edit'),
+  r: () => decidable() && press('reject'),
+  f: () => chosen && press('fork'),
+  b: () => chosen && press('rollback'),
+  '[': () => press('earlier'),
+  ']': () => press('later'),
+  Escape: () => press('now'),
+  n: () => $('files').click(),
+  '?': help,
 };
 document.addEventListener('keydown', (event) => {
   if (event.ctrlKey && event.key === 'Enter' && $('edit-dialog').open) $('edit-dialog').querySelector('.main').click();
@@ -506,7 +659,9 @@ desk.addEventListener('role', ({ detail: { role } }) => {
 desk.addEventListener('changed', () => void refresh());
 desk.addEventListener('fault', ({ detail: { error } }) => fault(error));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => void showDiagram());
-const network = () => { $('network').hidden = navigator.onLine; };
+const network = () => {
+  $('network').hidden = navigator.onLine;
+};
 for (const type of ['online', 'offline']) addEventListener(type, network);
 network();
 

@@ -58,7 +58,8 @@ export class Desk extends EventTarget {
     this.#compete();
     const { held } = await navigator.locks.query();
     if (held.some(({ name }) => name === `persistent-agent:${NAME}`)) await this.#become('reading');
-    else if (this.role === 'starting') await new Promise((resolve) => this.addEventListener('role', resolve, { once: true }));
+    else if (this.role === 'starting')
+      await new Promise((resolve) => this.addEventListener('role', resolve, { once: true }));
   }
 
   /** Waits for the lock for as long as it takes, then runs the engine until another tab asks for it. */
@@ -77,19 +78,25 @@ export class Desk extends EventTarget {
 
   /** One change of role after the other. */
   #become(role, signal) {
-    this.#turn = this.#turn.then(async () => {
-      if (role === 'reading' && this.role === 'running' && this.#leadership) return;
-      await this.#close();
-      const changed = (streams) => this.#say('changed', { streams });
-      const readOnly = role === 'reading';
-      this.#store = await database(NAME, { durability: 'strict', readOnly, changed });
-      this.#engine = await open({
-        store: this.#store, machines: [review], calls: { analyse: analyseCall, publish: publishCall }, readOnly, signal,
-        trace: ({ kind, stream }) => kind === 'commit' && changed([stream]),
-      });
-      this.role = role;
-      this.#say('role', { role });
-    }).catch((error) => this.#say('fault', { error }));
+    this.#turn = this.#turn
+      .then(async () => {
+        if (role === 'reading' && this.role === 'running' && this.#leadership) return;
+        await this.#close();
+        const changed = (streams) => this.#say('changed', { streams });
+        const readOnly = role === 'reading';
+        this.#store = await database(NAME, { durability: 'strict', readOnly, changed });
+        this.#engine = await open({
+          store: this.#store,
+          machines: [review],
+          calls: { analyse: analyseCall, publish: publishCall },
+          readOnly,
+          signal,
+          trace: ({ kind, stream }) => kind === 'commit' && changed([stream]),
+        });
+        this.role = role;
+        this.#say('role', { role });
+      })
+      .catch((error) => this.#say('fault', { error }));
     return this.#turn;
   }
 

@@ -10,7 +10,9 @@ async function mermaid() {
     if (navigator.serviceWorker && !navigator.serviceWorker.controller) {
       await Promise.race([
         new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve, { once: true })),
-        new Promise((resolve) => { setTimeout(resolve, 3000); }),
+        new Promise((resolve) => {
+          setTimeout(resolve, 3000);
+        }),
       ]);
     }
     return (await import('./node_modules/mermaid/dist/mermaid.esm.min.mjs')).default;
@@ -23,19 +25,24 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 /** The states and the ways between them, each once and without its events: what a narrow column can show. */
 export function compact(text) {
   const seen = new Set();
-  return text.split('\n').flatMap((line) => {
-    const way = /^(\s*)(\S+) --> (\S+)/.exec(line);
-    if (way === null) return [line];
-    const short = `${way[2]} --> ${way[3]}`, mark = way[3] === '[*]' || (way[2] === '[*]' && way[1].length > 4);
-    if (mark || way[2] === way[3] || seen.has(short)) return [];
-    seen.add(short);
-    return [`${way[1]}${short}`];
-  }).join('\n');
+  return text
+    .split('\n')
+    .flatMap((line) => {
+      const way = /^(\s*)(\S+) --> (\S+)/.exec(line);
+      if (way === null) return [line];
+      const short = `${way[2]} --> ${way[3]}`,
+        mark = way[3] === '[*]' || (way[2] === '[*]' && way[1].length > 4);
+      if (mark || way[2] === way[3] || seen.has(short)) return [];
+      seen.add(short);
+      return [`${way[1]}${short}`];
+    })
+    .join('\n');
 }
 
 /** Resolves to SVG text; undefined: no Mermaid here. */
 export async function draw(text) {
-  const dark = matchMedia('(prefers-color-scheme: dark)').matches, key = `${dark} ${text}`;
+  const dark = matchMedia('(prefers-color-scheme: dark)').matches,
+    key = `${dark} ${text}`;
   if (kept.has(key)) return kept.get(key);
   let tool;
   try {
@@ -44,20 +51,53 @@ export async function draw(text) {
     loading = undefined;
     return undefined;
   }
-  const [ink, soft, line, panel, accent, onAccent] =
-    ['--ink', '--ink-soft', '--line-strong', '--panel', '--accent', '--on-accent'].map(colour);
+  const [ink, soft, line, panel, accent, onAccent] = [
+    '--ink',
+    '--ink-soft',
+    '--line-strong',
+    '--panel',
+    '--accent',
+    '--on-accent',
+  ].map(colour);
   tool.initialize({
-    startOnLoad: false, securityLevel: 'strict', theme: 'base', deterministicIds: true,
-    fontFamily: 'system-ui, sans-serif', state: { useMaxWidth: false, nodeSpacing: 24, rankSpacing: 30 },
+    startOnLoad: false,
+    securityLevel: 'strict',
+    theme: 'base',
+    deterministicIds: true,
+    fontFamily: 'system-ui, sans-serif',
+    state: { useMaxWidth: false, nodeSpacing: 24, rankSpacing: 30 },
     themeVariables: {
-      darkMode: dark, background: panel, primaryColor: panel, primaryTextColor: ink, primaryBorderColor: line, lineColor: soft,
-      textColor: ink, mainBkg: panel, nodeBorder: line, clusterBkg: colour('--page'), clusterBorder: line, edgeLabelBackground: panel,
-      compositeBackground: colour('--page'), compositeTitleBackground: colour('--page'), compositeBorder: line, stateBkg: panel,
-      stateBorder: line, stateLabelColor: ink, labelBackgroundColor: panel, transitionColor: soft, transitionLabelColor: soft,
-      specialStateColor: soft, innerEndBackground: panel, altBackground: colour('--page'), fontSize: '14px',
+      darkMode: dark,
+      background: panel,
+      primaryColor: panel,
+      primaryTextColor: ink,
+      primaryBorderColor: line,
+      lineColor: soft,
+      textColor: ink,
+      mainBkg: panel,
+      nodeBorder: line,
+      clusterBkg: colour('--page'),
+      clusterBorder: line,
+      edgeLabelBackground: panel,
+      compositeBackground: colour('--page'),
+      compositeTitleBackground: colour('--page'),
+      compositeBorder: line,
+      stateBkg: panel,
+      stateBorder: line,
+      stateLabelColor: ink,
+      labelBackgroundColor: panel,
+      transitionColor: soft,
+      transitionLabelColor: soft,
+      specialStateColor: soft,
+      innerEndBackground: panel,
+      altBackground: colour('--page'),
+      fontSize: '14px',
     },
   });
-  const coloured = text.replace(/classDef here.*/, `classDef here fill:${accent},stroke:${accent},color:${onAccent},font-weight:600`);
+  const coloured = text.replace(
+    /classDef here.*/,
+    `classDef here fill:${accent},stroke:${accent},color:${onAccent},font-weight:600`,
+  );
   const { svg } = await tool.render(`diagram-${++drawn}`, coloured);
   kept.set(key, svg);
   return svg;

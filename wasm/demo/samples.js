@@ -42,11 +42,11 @@ Run the rollback script. It restores the last image, but rows written in between
 Do not disable TLS verification to get past an expired certificate.
 
 \`\`\`
-export SHOP_HOST=shop.internal
+export SHOP_HOST=shop.example
 export API_TOKEN=tk4f9a81c27de605b3
 \`\`\`
 
-TODO: who may approve a deployment on a Friday is still an open question.
+To be decided: who may approve a deployment on a Friday is still an open question.
 `,
   },
   {

@@ -8,14 +8,22 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url)); // wasm/
 const modules = join(root, 'demo', 'node_modules', 'mermaid', 'dist', sep); // the only foreign files a page may ask for
 const types = {
-  '.html': 'text/html; charset=utf-8', '.css': 'text/css; charset=utf-8', '.js': 'text/javascript; charset=utf-8',
-  '.mjs': 'text/javascript; charset=utf-8', '.wasm': 'application/wasm', '.json': 'application/json', '.svg': 'image/svg+xml',
+  '.html': 'text/html; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.mjs': 'text/javascript; charset=utf-8',
+  '.wasm': 'application/wasm',
+  '.json': 'application/json',
+  '.svg': 'image/svg+xml',
   '.webmanifest': 'application/manifest+json',
 };
 const headers = {
-  'cache-control': 'no-cache', 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer',
+  'cache-control': 'no-cache',
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
   // Mermaid writes styles into its drawing.
-  'content-security-policy': "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; " +
+  'content-security-policy':
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; " +
     "img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 };
 
@@ -25,10 +33,12 @@ async function answer(request, response) {
     let path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
     if (path === '/') return response.writeHead(302, { ...headers, location: '/demo/' }).end();
     if (path.endsWith('/')) path += 'index.html';
-    const file = normalize(join(root, path)), parts = file.slice(root.length).split(sep);
+    const file = normalize(join(root, path)),
+      parts = file.slice(root.length).split(sep);
     const foreign = parts.includes('node_modules') && !file.startsWith(modules);
     const type = types[extname(file)];
-    if (!file.startsWith(root) || foreign || type === undefined || parts.some((part) => part.startsWith('.'))) throw new Error('not served');
+    if (!file.startsWith(root) || foreign || type === undefined || parts.some((part) => part.startsWith('.')))
+      throw new Error('not served');
     const body = await readFile(file);
     response.writeHead(200, { ...headers, 'content-type': type, 'content-length': body.length });
     response.end(request.method === 'HEAD' ? undefined : body);
@@ -46,10 +56,11 @@ export async function serve(port = 0) {
   });
   return {
     url: `http://localhost:${server.address().port}/demo/`,
-    close: () => new Promise((resolve) => {
-      server.close(resolve);
-      server.closeAllConnections();
-    }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(resolve);
+        server.closeAllConnections();
+      }),
   };
 }
 

@@ -5,9 +5,12 @@ import type { Store } from '../index.js';
  * too large for one atomic operation are written ahead, and referred to by the head. What crashed in between is removed by
  * trim(), an hour later. The database stays open: it is yours.
  */
-export function denoKv(kv: object, options?: {
-  /** of its keys; default ["pagent"] */
-  prefix?: (string | number)[];
-  /** while the database is locked; then "again". Default 20. */
-  tries?: number;
-}): Store;
+export function denoKv(
+  kv: object,
+  options?: {
+    /** of its keys; default ["pagent"] */
+    prefix?: (string | number)[];
+    /** while the database is locked; then "again". Default 20. */
+    tries?: number;
+  },
+): Store;

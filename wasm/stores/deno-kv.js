@@ -8,10 +8,10 @@
 import { advance, begin, inspect, refusal, RUNS } from './shared.js';
 import { header } from '../block.js';
 
-const PART = 60 * 1024;         /* a value may have 64 KiB */
+const PART = 60 * 1024; /* a value may have 64 KiB */
 const ATOMIC_BYTES = 600 * 1024; /* an atomic operation about 800 KB, keys included, */
-const ATOMIC_PARTS = 400;        /* 1,000 mutations, and 80 KiB of keys */
-const ATOMIC_STREAMS = 50;       /* 100 checks */
+const ATOMIC_PARTS = 400; /* 1,000 mutations, and 80 KiB of keys */
+const ATOMIC_STREAMS = 50; /* 100 checks */
 const STALE_MS = 3600000;
 
 const locked = (error) => /database is locked|SQLITE_BUSY|database table is locked/i.test(error?.message ?? '');
@@ -33,15 +33,17 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
   }
 
   const getHead = (stream) => patiently(() => kv.get(key('head', stream)));
-  const collect = (selector, options) => patiently(async () => {
-    const entries = [];
-    for await (const entry of kv.list(selector, options)) entries.push(entry);
-    return entries;
-  });
+  const collect = (selector, options) =>
+    patiently(async () => {
+      const entries = [];
+      for await (const entry of kv.list(selector, options)) entries.push(entry);
+      return entries;
+    });
 
   function* partsOf(blocks) {
     for (const { bytes, version } of blocks) {
-      for (let at = 0, part = 0; at < bytes.length; at += PART, part++) yield { version, part, value: bytes.slice(at, at + PART) };
+      for (let at = 0, part = 0; at < bytes.length; at += PART, part++)
+        yield { version, part, value: bytes.slice(at, at + PART) };
     }
   }
   const partCount = (blocks) => blocks.reduce((sum, { bytes }) => sum + Math.ceil(bytes.length / PART), 0);
@@ -51,12 +53,14 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
   async function writeFar(stream, blocks) {
     const nonce = `${Date.now().toString(16).padStart(12, '0')}${Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
     const { versionstamp } = await patiently(() => kv.set(key('mark', stream, nonce), 0));
-    let group = [], bytes = 0;
-    const flush = () => patiently(() => {
-      const operation = kv.atomic();
-      for (const { version, part, value } of group) operation.set(key('far', stream, nonce, version, part), value);
-      return operation.commit();
-    });
+    let group = [],
+      bytes = 0;
+    const flush = () =>
+      patiently(() => {
+        const operation = kv.atomic();
+        for (const { version, part, value } of group) operation.set(key('far', stream, nonce, version, part), value);
+        return operation.commit();
+      });
     for (const piece of partsOf(blocks)) {
       if (group.length >= ATOMIC_PARTS || (group.length > 0 && bytes + piece.value.length > ATOMIC_BYTES)) {
         await flush();
@@ -95,7 +99,9 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
     const nonce = crypto.randomUUID();
     for (const { append, blocks } of group) {
       const { stream } = append;
-      const known = heads.get(stream) ?? await getHead(stream).then(({ value, versionstamp }) => ({ before: value, now: value, versionstamp }));
+      const known =
+        heads.get(stream) ??
+        (await getHead(stream).then(({ value, versionstamp }) => ({ before: value, now: value, versionstamp })));
       heads.set(stream, known);
       const refused = refusal(append, blocks, known.now);
       results.push(refused ?? { result: 'ok' });
@@ -103,9 +109,12 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
       known.now = advance(append, blocks, known.now);
       if (far) {
         operation.set(key('block', stream, append.first, 0), { nonce: far.nonce, last: append.summary.version });
-        operation.check({ key: key('mark', stream, far.nonce), versionstamp: far.versionstamp }).delete(key('mark', stream, far.nonce));
+        operation
+          .check({ key: key('mark', stream, far.nonce), versionstamp: far.versionstamp })
+          .delete(key('mark', stream, far.nonce));
       } else {
-        for (const { version, part, value } of partsOf(blocks)) operation.set(key('block', stream, version, part), value);
+        for (const { version, part, value } of partsOf(blocks))
+          operation.set(key('block', stream, version, part), value);
       }
     }
     const changed = [...heads].filter(([, { before, now }]) => now !== before);
@@ -139,7 +148,12 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
       const mine = group.find(({ append }, i) => append.stream === stream && results[i].result === 'ok');
       const found = await read({ stream, mode: 'from', version: mine.append.first, maxBytes: 1 });
       const bytes = found.blocks[0];
-      if (bytes && bytes.length === mine.blocks[0].bytes.length && bytes.every((byte, i) => byte === mine.blocks[0].bytes[i])) return results;
+      if (
+        bytes &&
+        bytes.length === mine.blocks[0].bytes.length &&
+        bytes.every((byte, i) => byte === mine.blocks[0].bytes[i])
+      )
+        return results;
     }
     return null;
   }
@@ -148,9 +162,10 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
     for (let number = 0; number < tries; number++) {
       const results = await attempt(group, far);
       if (results) return results;
-      if (group.length > 1 && number > 0) { /* one stream must not keep the others waiting */
+      if (group.length > 1 && number > 0) {
+        /* one stream must not keep the others waiting */
         const alone = [];
-        for (const one of group) alone.push(...await settle([one]));
+        for (const one of group) alone.push(...(await settle([one])));
         return alone;
       }
       await pause(Math.random() * Math.min(2 ** number, 50));
@@ -174,16 +189,19 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
   async function commit(appends) {
     const all = appends.map((append) => ({ append, blocks: inspect(append) }));
     const results = [];
-    let group = [], bytes = 0, parts = 0;
+    let group = [],
+      bytes = 0,
+      parts = 0;
     const flush = async () => {
-      if (group.length > 0) results.push(...await settle(group));
+      if (group.length > 0) results.push(...(await settle(group)));
       group = [];
       bytes = parts = 0;
     };
     for (const one of all) {
       const [size, count] = [byteCount(one.blocks), partCount(one.blocks)];
       const large = size > ATOMIC_BYTES || count > ATOMIC_PARTS;
-      if (large || bytes + size > ATOMIC_BYTES || parts + count > ATOMIC_PARTS || group.length >= ATOMIC_STREAMS) await flush();
+      if (large || bytes + size > ATOMIC_BYTES || parts + count > ATOMIC_PARTS || group.length >= ATOMIC_STREAMS)
+        await flush();
       if (large) results.push(await settleFar(one));
       else {
         group.push(one);
@@ -199,15 +217,24 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
   async function* pieces(stream, from, to, maxBytes) {
     const batchSize = Math.max(1, Math.min(100, Math.ceil(maxBytes / 512)));
     let start = from;
-    for await (const entry of kv.list({ start: key('block', stream), end: key('block', stream, from + 1) }, { limit: 1, reverse: true })) {
+    for await (const entry of kv.list(
+      { start: key('block', stream), end: key('block', stream, from + 1) },
+      { limit: 1, reverse: true },
+    )) {
       start = entry.key.at(-2); /* the block itself, or blocks that are far and begin before it */
       if (entry.value instanceof Uint8Array) start = from;
     }
-    for await (const { key: found, value } of kv.list({ start: key('block', stream, start), end: key('block', stream, to + 1) }, { batchSize })) {
+    for await (const { key: found, value } of kv.list(
+      { start: key('block', stream, start), end: key('block', stream, to + 1) },
+      { batchSize },
+    )) {
       const version = found.at(-2);
       if (value instanceof Uint8Array) yield { version, value };
       else {
-        const range = { start: key('far', stream, value.nonce, Math.max(from, version)), end: key('far', stream, value.nonce, Math.min(value.last, to) + 1) };
+        const range = {
+          start: key('far', stream, value.nonce, Math.max(from, version)),
+          end: key('far', stream, value.nonce, Math.min(value.last, to) + 1),
+        };
         for await (const far of kv.list(range, { batchSize })) yield { version: far.key.at(-2), value: far.value };
       }
     }
@@ -220,14 +247,17 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
     if (result) return result;
     const upTo = async (first, maxBytes) => {
       const blocks = [];
-      let bytes = 0, version = 0, block, filled = 0;
+      let bytes = 0,
+        version = 0,
+        block,
+        filled = 0;
       for await (const piece of pieces(stream, first, head.version, maxBytes)) {
         if (piece.version !== version) {
           if (piece.version !== (version || first - 1) + 1) return null; /* trimmed meanwhile */
           const { size } = header(piece.value);
           bytes += size;
           if (bytes > maxBytes && blocks.length > 0) return blocks;
-          blocks.push(block = new Uint8Array(size));
+          blocks.push((block = new Uint8Array(size)));
           filled = 0;
           version = piece.version;
         }
@@ -237,7 +267,7 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
       return version < head.version ? null : blocks;
     };
     if (before) {
-      const [block] = await upTo(from, 1) ?? [];
+      const [block] = (await upTo(from, 1)) ?? [];
       if (!block) return null;
       from -= header(block).based;
     }
@@ -258,11 +288,17 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
   async function list({ cursor, dueBefore, flags, limit }) {
     const items = [];
     let next;
-    const [later] = await collect({ start: key('due', (dueBefore ?? -1) + 1), end: key('due', Infinity) }, { limit: 1 });
+    const [later] = await collect(
+      { start: key('due', (dueBefore ?? -1) + 1), end: key('due', Infinity) },
+      { limit: 1 },
+    );
     const nextDue = later ? later.key.at(-2) : Infinity;
     if (dueBefore && !flags) {
       const [time, stream] = cursor ? cursor.split(' ') : [-1, ''];
-      const entries = await collect({ start: key('due', Number(time), `${stream}\0`), end: key('due', Math.floor(dueBefore) + 1) }, { limit: limit + 1 });
+      const entries = await collect(
+        { start: key('due', Number(time), `${stream}\0`), end: key('due', Math.floor(dueBefore) + 1) },
+        { limit: limit + 1 },
+      );
       for (const entry of entries.slice(0, limit)) {
         const { value } = await getHead(entry.key.at(-1));
         if (value.summary.due <= dueBefore) items.push(value.summary);
@@ -273,7 +309,9 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
     const selector = { start: key('head', cursor ? `${cursor}\0` : ''), end: key('head', 'g') };
     return patiently(async () => {
       items.length = 0;
-      for await (const { value: { summary } } of kv.list(selector)) {
+      for await (const {
+        value: { summary },
+      } of kv.list(selector)) {
         if ((dueBefore || flags) && !(summary.due <= (dueBefore ?? -1) || summary.flags & (flags ?? 0))) continue;
         if (items.length === limit) return { items, cursor: items.at(-1).stream, nextDue };
         items.push(summary);
@@ -288,7 +326,13 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
       const { stream } = head.summary;
       if (head.base > head.first && !(head.summary.flags & RUNS)) {
         /* first the head says that they are gone, then they go */
-        const { ok } = await patiently(() => kv.atomic().check({ key: at, versionstamp }).set(at, { ...head, first: head.base }).commit());
+        const { ok } = await patiently(() =>
+          kv
+            .atomic()
+            .check({ key: at, versionstamp })
+            .set(at, { ...head, first: head.base })
+            .commit(),
+        );
         if (!ok) continue;
         count += head.base - head.first;
         head.first = head.base;
@@ -296,10 +340,15 @@ export function denoKv(kv, { prefix = ['pagent'], tries = 20 } = {}) {
       if (head.first === 1) continue;
       for (const entry of await collect({ start: key('block', stream), end: key('block', stream, head.first) })) {
         if (entry.value instanceof Uint8Array) continue;
-        await removeAll({ start: key('far', stream, entry.value.nonce), end: key('far', stream, entry.value.nonce, head.first) });
+        await removeAll({
+          start: key('far', stream, entry.value.nonce),
+          end: key('far', stream, entry.value.nonce, head.first),
+        });
       }
-      await removeAll({ start: key('block', stream), end: key('block', stream, head.first) },
-        ({ value }) => value instanceof Uint8Array || value.last < head.first);
+      await removeAll(
+        { start: key('block', stream), end: key('block', stream, head.first) },
+        ({ value }) => value instanceof Uint8Array || value.last < head.first,
+      );
     }
     /* blocks of commits that never came: without their mark no head can refer to them any more */
     for (const { key: at, versionstamp } of await collect({ prefix: key('mark') })) {

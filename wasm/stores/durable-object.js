@@ -19,9 +19,13 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
     prefix,
     partSize: PART,
     all: (text, ...values) => storage.sql.exec(text, ...values).toArray(),
-    run: (text, ...values) => { storage.sql.exec(text, ...values).toArray(); },
+    run: (text, ...values) => {
+      storage.sql.exec(text, ...values).toArray();
+    },
   });
-  storage.transactionSync(() => { for (const text of schema(prefix)) storage.sql.exec(text); });
+  storage.transactionSync(() => {
+    for (const text of schema(prefix)) storage.sql.exec(text);
+  });
   let armed; /* when the alarm will come, as far as this instance knows; undefined: it does not know */
 
   const wish = () => {
@@ -31,7 +35,8 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
 
   /* Inside a transaction. An alarm that comes too early is harmless, and not moved for agents that are only watched. */
   function arm(earliest = 0) {
-    const due = sql.dueAfter(-1), wanted = Math.max(wish(), earliest);
+    const due = sql.dueAfter(-1),
+      wanted = Math.max(wish(), earliest);
     const kept = armed !== undefined && (armed === wanted || (armed <= wanted && armed > clock() && wanted < due));
     if (kept) return null;
     armed = wanted;
@@ -39,7 +44,12 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
   }
 
   /* An alarm that failed too often, or that a host forgot when it was restarted, comes again once the object is used. */
-  if (alarm && wish() !== Infinity) storage.transactionSync(() => arm())?.catch(() => { armed = undefined; });
+  if (alarm && wish() !== Infinity)
+    storage
+      .transactionSync(() => arm())
+      ?.catch(() => {
+        armed = undefined;
+      });
 
   async function durable(promise) {
     try {
@@ -59,10 +69,16 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
       const before = armed;
       let results;
       try {
-        results = commitAll(appends, (body) => storage.transactionSync(() => {
-          body();
-          if (alarm) set = arm();
-        }), sql, (error) => (/SQLITE_FULL|database or disk is full/.test(error?.message) ? 'no-space' : null));
+        results = commitAll(
+          appends,
+          (body) =>
+            storage.transactionSync(() => {
+              body();
+              if (alarm) set = arm();
+            }),
+          sql,
+          (error) => (/SQLITE_FULL|database or disk is full/.test(error?.message) ? 'no-space' : null),
+        );
       } catch (error) {
         armed = undefined;
         throw error;

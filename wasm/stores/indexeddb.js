@@ -62,7 +62,8 @@ class IndexedDBStore {
   list(request) {
     if (!this.#database) return this.connect().then(() => this.list(request));
     return this.#run('readonly', (transaction, done) => {
-      const heads = transaction.objectStore('heads'), answer = { items: [], nextDue: Infinity };
+      const heads = transaction.objectStore('heads'),
+        answer = { items: [], nextDue: Infinity };
       const { dueBefore = -Infinity, flags = 0, cursor, limit } = request;
       const later = heads.index('due').openKeyCursor(IDBKeyRange.lowerBound([dueBefore, LAST]));
       later.onsuccess = () => {
@@ -77,7 +78,8 @@ class IndexedDBStore {
   /** Agents whose transcripts still stand in older blocks keep them all (flag 16). */
   async trim() {
     if (this.readOnly) throw new Error(`${this.#name}: opened for reading only`);
-    let from = '', removed = 0;
+    let from = '',
+      removed = 0;
     while (from !== undefined) {
       if (!this.#database) await this.connect();
       const part = await this.#run('readwrite', (transaction, done) => trimSome(transaction, from, done));
@@ -104,8 +106,14 @@ class IndexedDBStore {
   async #connect() {
     const database = await openDatabase(this.#name, this.#options);
     database.onversionchange = ({ newVersion }) => {
-      this.#end(new Error(newVersion === null ? `${this.#name} is being deleted by another tab`
-        : `${this.#name} is being upgraded by another tab, with a newer persistent-agent: reload this one`), true);
+      this.#end(
+        new Error(
+          newVersion === null
+            ? `${this.#name} is being deleted by another tab`
+            : `${this.#name} is being upgraded by another tab, with a newer persistent-agent: reload this one`,
+        ),
+        true,
+      );
     };
     database.onclose = () => {
       if (this.#database === database) this.#database = null;
@@ -156,9 +164,12 @@ class IndexedDBStore {
   #write(appends, boldly) {
     return new Promise((resolve, reject) => {
       const transaction = this.#begin('readwrite');
-      const heads = transaction.objectStore('heads'), blocks = transaction.objectStore('blocks');
-      const results = new Array(appends.length), made = new Map();
-      let open = appends.length, refused = false;
+      const heads = transaction.objectStore('heads'),
+        blocks = transaction.objectStore('blocks');
+      const results = new Array(appends.length),
+        made = new Map();
+      let open = appends.length,
+        refused = false;
       transaction.oncomplete = () => {
         this.#tell(appends, results);
         resolve(results);
@@ -171,9 +182,10 @@ class IndexedDBStore {
       };
       try {
         for (let i = 0; i < appends.length; i++) {
-          const append = appends[i], get = heads.get(append.stream);
+          const append = appends[i],
+            get = heads.get(append.stream);
           get.onsuccess = () => {
-            results[i] = judge(append, boldly ? get.result : made.get(append.stream) ?? get.result);
+            results[i] = judge(append, boldly ? get.result : (made.get(append.stream) ?? get.result));
             if (results[i].result !== 'ok') refused = true;
             else if (!boldly) made.set(append.stream, put(heads, blocks, append));
             if (--open !== 0) return;
@@ -182,7 +194,8 @@ class IndexedDBStore {
           };
           if (boldly) put(heads, blocks, append);
         }
-      } catch (error) { // a block that cannot be cloned
+      } catch (error) {
+        // a block that cannot be cloned
         reject(error);
         transaction.abort();
       }
@@ -197,7 +210,8 @@ class IndexedDBStore {
 
   /** Where the reading begins; then the blocks. */
   #find(transaction, { stream, mode, version, maxBytes }, done) {
-    const heads = transaction.objectStore('heads'), blocks = transaction.objectStore('blocks');
+    const heads = transaction.objectStore('heads'),
+      blocks = transaction.objectStore('blocks');
     const answer = { version: 0, blocks: [] };
     done(answer);
     const get = heads.get(stream);
@@ -214,7 +228,8 @@ class IndexedDBStore {
       else if (mode === 'from') from(version || -1);
       else if (version === 0) from(0);
       else {
-        const wanted = Math.min(version, head.version), at = blocks.get([stream, wanted]);
+        const wanted = Math.min(version, head.version),
+          at = blocks.get([stream, wanted]);
         at.onsuccess = () => {
           if (at.result) from(wanted - based(at.result));
           else answer.trimmed = true;
@@ -265,8 +280,15 @@ function put(heads, blocks, { stream, epoch, first, blocks: list, summary }) {
   for (let i = 0; i < list.length; i++) blocks.add(whole(list[i]), [stream, first + i]);
   const { due, time, state, status, flags } = summary;
   const head = {
-    stream, version: last, epoch, base: last - based(list[list.length - 1]), due: due === Infinity ? null : due, time,
-    state, status, flags,
+    stream,
+    version: last,
+    epoch,
+    base: last - based(list[list.length - 1]),
+    due: due === Infinity ? null : due,
+    time,
+    state,
+    status,
+    flags,
   };
   heads.put(head);
   return head;
@@ -332,7 +354,8 @@ function summaryOf({ stream, version, due, time, state, status, flags }) {
 const KEEPS_BLOCKS = 16; // summary flag: the transcript stands in blocks before the snapshot
 
 function trimSome(transaction, from, done) {
-  const heads = transaction.objectStore('heads'), blocks = transaction.objectStore('blocks');
+  const heads = transaction.objectStore('heads'),
+    blocks = transaction.objectStore('blocks');
   const answer = { removed: 0, next: undefined };
   done(answer);
   const get = heads.getAll(IDBKeyRange.lowerBound(from, true), TRIM_MAX);
@@ -341,7 +364,8 @@ function trimSome(transaction, from, done) {
     if (found.length === TRIM_MAX) answer.next = found[TRIM_MAX - 1].stream;
     for (const { stream, base, flags } of found) {
       if (flags & KEEPS_BLOCKS || base <= 1) continue;
-      const range = IDBKeyRange.bound([stream, 0], [stream, base], false, true), count = blocks.count(range);
+      const range = IDBKeyRange.bound([stream, 0], [stream, base], false, true),
+        count = blocks.count(range);
       count.onsuccess = () => {
         answer.removed += count.result;
         if (count.result !== 0) blocks.delete(range);
@@ -364,8 +388,11 @@ function openDatabase(name, { factory = globalThis.indexedDB, blocked }) {
     request.onblocked = () => blocked?.(); // an older tab has not let go yet: this goes on when it does
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => {
-      reject(request.error.name !== 'VersionError' ? failure(name, request.error)
-        : new Error(`${name} was made by a newer persistent-agent: reload this page`, { cause: request.error }));
+      reject(
+        request.error.name !== 'VersionError'
+          ? failure(name, request.error)
+          : new Error(`${name} was made by a newer persistent-agent: reload this page`, { cause: request.error }),
+      );
     };
   });
 }
@@ -373,7 +400,8 @@ function openDatabase(name, { factory = globalThis.indexedDB, blocked }) {
 /** Also what durability the browser really gives: an old one ignores the wish. */
 function readMeta(database, strength) {
   return new Promise((resolve, reject) => {
-    const transaction = database.transaction('meta', 'readwrite', strength), get = transaction.objectStore('meta').get('id');
+    const transaction = database.transaction('meta', 'readwrite', strength),
+      get = transaction.objectStore('meta').get('id');
     transaction.oncomplete = () => resolve({ id: get.result, durability: transaction.durability });
     transaction.onabort = () => reject(failure(database.name, transaction.error));
   });
@@ -414,13 +442,19 @@ export function leader(name, { signal } = {}) {
         ended.abort();
       },
     };
-    navigator.locks.request(`persistent-agent:${name}`, { signal }, () => {
-      signal?.addEventListener('abort', leadership.release, { once: true });
-      resolve(leadership);
-      return held;
-    }).then(() => ended.abort(), (error) => { // stolen, or never had
-      ended.abort(error);
-      reject(error);
-    });
+    navigator.locks
+      .request(`persistent-agent:${name}`, { signal }, () => {
+        signal?.addEventListener('abort', leadership.release, { once: true });
+        resolve(leadership);
+        return held;
+      })
+      .then(
+        () => ended.abort(),
+        (error) => {
+          // stolen, or never had
+          ended.abort(error);
+          reject(error);
+        },
+      );
   });
 }

@@ -23,31 +23,47 @@ export interface KvStore extends Store {
  *   view throws "E_LOST_TAIL". list() shows such an agent with flag 128. Nothing is ever overwritten.
  * - One put for each append; list() walks over all keys once.
  */
-export function kv(namespace: object, options: {
-  singleWriter: true;
-  anchors?: Record<string, Anchor> | Map<string, Anchor>
-    | ((stream: string) => Anchor | undefined | null | Promise<Anchor | undefined | null>);
-  /** of its keys; default "agent" */
-  prefix?: string;
-  /** How long KV may hide what was written; default 60,000. */
-  settleMs?: number;
-  /** No writer has written since this time, as the host knows: milliseconds since 1970. By default the opening. */
-  idleSince?: number;
-  /** of one put, `retryMs`, twice as much, … apart; then it throws. Default 4, and 1,000. */
-  tries?: number;
-  retryMs?: number;
-  /** For tests. */
-  clock?: () => number;
-  /** Of blocks kept in memory; default 8 MiB. */
-  cacheBytes?: number;
-}): KvStore;
+export function kv(
+  namespace: object,
+  options: {
+    singleWriter: true;
+    anchors?:
+      | Record<string, Anchor>
+      | Map<string, Anchor>
+      | ((stream: string) => Anchor | undefined | null | Promise<Anchor | undefined | null>);
+    /** of its keys; default "agent" */
+    prefix?: string;
+    /** How long KV may hide what was written; default 60,000. */
+    settleMs?: number;
+    /** No writer has written since this time, as the host knows: milliseconds since 1970. By default the opening. */
+    idleSince?: number;
+    /** of one put, `retryMs`, twice as much, … apart; then it throws. Default 4, and 1,000. */
+    tries?: number;
+    retryMs?: number;
+    /** For tests. */
+    clock?: () => number;
+    /** Of blocks kept in memory; default 8 MiB. */
+    cacheBytes?: number;
+  },
+): KvStore;
 
 /** Puts an exported agent under a key. Readers elsewhere see it within a minute; the newest put wins. */
-export function exportTo(namespace: object, key: string, bytes: Uint8Array, options?: {
-  /** seconds, 60 at least */
-  expirationTtl?: number; metadata?: Record<string, Json>;
-}): Promise<void>;
+export function exportTo(
+  namespace: object,
+  key: string,
+  bytes: Uint8Array,
+  options?: {
+    /** seconds, 60 at least */
+    expirationTtl?: number;
+    metadata?: Record<string, Json>;
+  },
+): Promise<void>;
 /** What exportTo has put there, perhaps not the newest; null: nothing that can be seen. */
 export function importFrom(namespace: object, key: string): Promise<Uint8Array | null>;
 /** JSON near those who read it, made anew when it has expired: `ttl` is in seconds, 60 at least. */
-export function cached<T extends Json>(namespace: object, key: string, make: () => T | Promise<T>, options?: { ttl?: number }): Promise<T>;
+export function cached<T extends Json>(
+  namespace: object,
+  key: string,
+  make: () => T | Promise<T>,
+  options?: { ttl?: number },
+): Promise<T>;

@@ -9,18 +9,35 @@ const DAMAGED = 128; /* summary flag */
 const PART = 24 << 20; /* a value may have 25 MiB */
 const NONE = '0000000000000000';
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const nonceOf = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+const nonceOf = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 
-export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleMs = 60000, idleSince, tries = 4, retryMs = 1000,
-  clock = Date.now, cacheBytes = 8 << 20 } = {}) {
+export function kv(
+  namespace,
+  {
+    singleWriter,
+    anchors,
+    prefix = 'agent',
+    settleMs = 60000,
+    idleSince,
+    tries = 4,
+    retryMs = 1000,
+    clock = Date.now,
+    cacheBytes = 8 << 20,
+  } = {},
+) {
   if (singleWriter !== true) {
-    throw new TypeError('kv: Workers KV can not tell two writers apart. Say { singleWriter: true } if there is only ever one, or use a Durable Object');
+    throw new TypeError(
+      'kv: Workers KV can not tell two writers apart. Say { singleWriter: true } if there is only ever one, or use a Durable Object',
+    );
   }
   /* What anybody wrote before this moment is visible `settleMs` after it; since then there is only this writer. */
   const since = Math.min(clock(), idleSince ?? Infinity);
   const streams = new Map(); /* stream → promise of what open() gives */
-  const cache = new Map();   /* key → bytes: the newest, as a key just written is not visible everywhere */
-  let cached = 0, turn = Promise.resolve(), listedAll = false;
+  const cache = new Map(); /* key → bytes: the newest, as a key just written is not visible everywhere */
+  let cached = 0,
+    turn = Promise.resolve(),
+    listedAll = false;
 
   const keyOf = (stream, version, nonce) => `${prefix}/${stream}/${String(version).padStart(16, '0')}/${nonce}`;
   const partOf = (name, part) => `${prefix}-part/${name.slice(prefix.length + 1)}/${part}`;
@@ -54,10 +71,14 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
     const entries = new Map(); /* version → entry */
     for (const { name, metadata } of keys) {
       const version = Number(name.split('/').at(-2));
-      if (!metadata?.summary || !(version >= metadata.first)) throw failure('E_FOREIGN', `${name} was not written by this store`);
+      if (!metadata?.summary || !(version >= metadata.first))
+        throw failure('E_FOREIGN', `${name} was not written by this store`);
       const known = entries.get(version);
       if (known && (known.link !== metadata.link || known.first !== metadata.first)) {
-        throw failure('E_FOREIGN', `${stream}: version ${version} exists twice (${known.name}, ${name}): there was a second writer`);
+        throw failure(
+          'E_FOREIGN',
+          `${stream}: version ${version} exists twice (${known.name}, ${name}): there was a second writer`,
+        );
       }
       if (!known) entries.set(version, { ...metadata, name, version });
     }
@@ -67,7 +88,10 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
     const kept = [];
     for (let entry = entries.get(newest), next = newest + 1; entry; entry = entries.get(next - 1)) {
       if (kept.length > 0 && kept[0].from !== entry.link) {
-        throw failure('E_FOREIGN', `${stream}: version ${next} does not follow version ${entry.version}: there was a second writer`);
+        throw failure(
+          'E_FOREIGN',
+          `${stream}: version ${next} does not follow version ${entry.version}: there was a second writer`,
+        );
       }
       kept.unshift(entry);
       next = entry.first;
@@ -75,7 +99,10 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
     /* two keys that overlap without ending at one version */
     for (const entry of sorted) {
       if (!kept.includes(entry) && entry.version >= kept[0].first) {
-        throw failure('E_FOREIGN', `${stream}: versions ${entry.first} … ${entry.version} exist twice (${entry.name}): there was a second writer`);
+        throw failure(
+          'E_FOREIGN',
+          `${stream}: versions ${entry.first} … ${entry.version} exist twice (${entry.name}): there was a second writer`,
+        );
       }
     }
     const { base, epoch, summary } = kept.at(-1);
@@ -85,27 +112,49 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
     /* After trim the first kept key may begin before the oldest snapshot that a read can begin with */
     let first = kept[0].first;
     if (first > 1) first = Math.min(base, ...kept.map((entry) => entry.snapshot || Infinity));
-    return { entries: kept, head: { version: newest, epoch, base, first, link: kept.at(-1).link,
-      summary: { ...summary, due: summary.due ?? Infinity } } };
+    return {
+      entries: kept,
+      head: {
+        version: newest,
+        epoch,
+        base,
+        first,
+        link: kept.at(-1).link,
+        summary: { ...summary, due: summary.due ?? Infinity },
+      },
+    };
   }
 
   async function open(stream, keys) {
     const settled = clock() >= since + settleMs;
-    const found = chain(stream, keys ?? await keysBelow(`${prefix}/${stream}/`));
+    const found = chain(stream, keys ?? (await keysBelow(`${prefix}/${stream}/`)));
     const version = found?.head.version ?? 0;
-    const anchor = await (typeof anchors === 'function' ? anchors(stream) : anchors instanceof Map ? anchors.get(stream) : anchors?.[stream]);
+    const anchor = await (typeof anchors === 'function'
+      ? anchors(stream)
+      : anchors instanceof Map
+        ? anchors.get(stream)
+        : anchors?.[stream]);
     if (anchor) {
       if (anchor.version > version) {
-        throw failure('E_LOST_TAIL', `${stream}: its anchor says version ${anchor.version}, ${version} is what can be seen`);
+        throw failure(
+          'E_LOST_TAIL',
+          `${stream}: its anchor says version ${anchor.version}, ${version} is what can be seen`,
+        );
       }
       const entry = found?.entries.find((one) => one.version >= anchor.version && one.first <= anchor.version);
       if (entry && anchor.link) {
         let at = entry.link;
-        if (entry.version !== anchor.version) at = link((await load(entry)).find((block) => header(block).version === anchor.version));
-        if (at !== anchor.link) throw failure('E_FOREIGN', `${stream}: version ${anchor.version} is not the one of its anchor`);
+        if (entry.version !== anchor.version)
+          at = link((await load(entry)).find((block) => header(block).version === anchor.version));
+        if (at !== anchor.link)
+          throw failure('E_FOREIGN', `${stream}: version ${anchor.version} is not the one of its anchor`);
       }
     }
-    return { found, writable: settled || (anchor !== undefined && anchor !== null && anchor.version === version), doubt: null };
+    return {
+      found,
+      writable: settled || (anchor !== undefined && anchor !== null && anchor.version === version),
+      doubt: null,
+    };
   }
 
   /* A stream is looked up once; until it may be written, again at each use. A failed look-up is not kept. */
@@ -123,7 +172,8 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
     for (let number = 1; ; number++) {
       try {
         return await namespace.put(name, bytes, metadata && { metadata });
-      } catch (error) { /* the same bytes under the same key: harmless to repeat */
+      } catch (error) {
+        /* the same bytes under the same key: harmless to repeat */
         if (number >= tries) throw error;
         await pause(retryMs * number);
       }
@@ -154,7 +204,9 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
   async function load(entry) {
     let bytes = cache.get(entry.name);
     if (!bytes) {
-      const names = entry.parts ? Array.from({ length: entry.parts }, (_, part) => partOf(entry.name, part)) : [entry.name];
+      const names = entry.parts
+        ? Array.from({ length: entry.parts }, (_, part) => partOf(entry.name, part))
+        : [entry.name];
       const values = [];
       for (const name of names) {
         const value = await namespace.get(name, { type: 'arrayBuffer' });
@@ -166,10 +218,12 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
     const blocks = split(bytes);
     let previous = entry.from;
     for (const block of blocks) {
-      if (header(block).previous !== previous) throw failure('E_FOREIGN', `${entry.name}: version ${header(block).version} does not follow the one before it`);
+      if (header(block).previous !== previous)
+        throw failure('E_FOREIGN', `${entry.name}: version ${header(block).version} does not follow the one before it`);
       previous = link(block);
     }
-    if (previous !== entry.link) throw failure('E_FOREIGN', `${entry.name}: its bytes are not those it was written with`);
+    if (previous !== entry.link)
+      throw failure('E_FOREIGN', `${entry.name}: its bytes are not those it was written with`);
     remember(entry.name, bytes);
     return blocks;
   }
@@ -182,14 +236,30 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
     if (refused) return refused;
     if (!state.writable) return { result: 'again' };
     const previous = head?.link ?? (request.first === 1 ? NONE : blocks[0].previous);
-    if (blocks[0].previous !== previous) throw failure('E_FOREIGN', `${request.stream}: version ${request.first} does not follow the one that can be seen`);
+    if (blocks[0].previous !== previous)
+      throw failure(
+        'E_FOREIGN',
+        `${request.stream}: version ${request.first} does not follow the one that can be seen`,
+      );
     const bytes = join(request.blocks);
     const next = advance(request, blocks, head);
     const linked = link(request.blocks.at(-1));
-    const metadata = { first: request.first, base: next.base, epoch: next.epoch, from: blocks[0].previous, link: linked,
-      snapshot: blocks.find(({ snapshot }) => snapshot)?.version, parts: bytes.length > PART ? Math.ceil(bytes.length / PART) : 0,
-      summary: { ...next.summary, due: next.summary.due === Infinity ? null : next.summary.due } };
-    const made = { name: keyOf(request.stream, next.version, nonceOf()), bytes, metadata, head: { ...next, link: linked } };
+    const metadata = {
+      first: request.first,
+      base: next.base,
+      epoch: next.epoch,
+      from: blocks[0].previous,
+      link: linked,
+      snapshot: blocks.find(({ snapshot }) => snapshot)?.version,
+      parts: bytes.length > PART ? Math.ceil(bytes.length / PART) : 0,
+      summary: { ...next.summary, due: next.summary.due === Infinity ? null : next.summary.due },
+    };
+    const made = {
+      name: keyOf(request.stream, next.version, nonceOf()),
+      bytes,
+      metadata,
+      head: { ...next, link: linked },
+    };
     state.doubt = made;
     await write(made.name, bytes, metadata);
     state.doubt = null;
@@ -234,10 +304,20 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
         if (streams.get(stream)?.writable) continue;
         try {
           streams.set(stream, await open(stream, keys));
-        } catch (error) { /* this agent's fault, and no other's: read and commit will say what it is */
+        } catch (error) {
+          /* this agent's fault, and no other's: read and commit will say what it is */
           if (error.code !== 'E_FOREIGN' && error.code !== 'E_LOST_TAIL') throw error;
-          const known = keys.at(-1).metadata?.summary ?? { version: 0, due: null, time: 0, state: 0, status: 'parked', flags: 0 };
-          streams.set(stream, { damaged: { ...known, stream, due: known.due ?? Infinity, flags: known.flags | DAMAGED } });
+          const known = keys.at(-1).metadata?.summary ?? {
+            version: 0,
+            due: null,
+            time: 0,
+            state: 0,
+            status: 'parked',
+            flags: 0,
+          };
+          streams.set(stream, {
+            damaged: { ...known, stream, due: known.due ?? Infinity, flags: known.flags | DAMAGED },
+          });
         }
       }
       listedAll = settled; /* before that, more may come to light */
@@ -253,7 +333,8 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
       if (head.base <= head.first || head.summary.flags & RUNS) continue;
       count += head.base - head.first;
       head.first = head.base;
-      while (entries[0].version < head.base) { /* a key goes as a whole; the newest one always stays */
+      while (entries[0].version < head.base) {
+        /* a key goes as a whole; the newest one always stays */
         const { name, parts } = entries.shift();
         await namespace.delete(name);
         for (let part = 0; part < parts; part++) await namespace.delete(partOf(name, part));
@@ -278,7 +359,9 @@ export function kv(namespace, { singleWriter, anchors, prefix = 'agent', settleM
       return results;
     }),
     read: alone(read),
-    list: alone(async (request) => listed(request, (await all()).map(({ found, damaged }) => damaged ?? found?.head.summary).filter(Boolean))),
+    list: alone(async (request) =>
+      listed(request, (await all()).map(({ found, damaged }) => damaged ?? found?.head.summary).filter(Boolean)),
+    ),
     trim: alone(trim),
     /** Where a stream stands: keep it where the next opening finds it. */
     anchor: alone(async (stream) => {
@@ -302,14 +385,18 @@ function join(pieces) {
 
 /** Puts an exported agent under a key. Readers elsewhere see it within a minute; the newest put wins. */
 export async function exportTo(namespace, key, bytes, { expirationTtl, metadata } = {}) {
-  await namespace.put(key, bytes, { metadata: { size: bytes.length, ...metadata }, ...(expirationTtl && { expirationTtl }) });
+  await namespace.put(key, bytes, {
+    metadata: { size: bytes.length, ...metadata },
+    ...(expirationTtl && { expirationTtl }),
+  });
 }
 
 /** What exportTo has put there, perhaps not the newest; null: nothing that can be seen. */
 export async function importFrom(namespace, key) {
   const { value, metadata } = await namespace.getWithMetadata(key, { type: 'arrayBuffer' });
   if (!value) return null;
-  if (metadata?.size !== undefined && metadata.size !== value.byteLength) throw failure('E_CORRUPT', `${key}: ${value.byteLength} bytes, ${metadata.size} were put`);
+  if (metadata?.size !== undefined && metadata.size !== value.byteLength)
+    throw failure('E_CORRUPT', `${key}: ${value.byteLength} bytes, ${metadata.size} were put`);
   return new Uint8Array(value);
 }
 

@@ -40,7 +40,11 @@ export function memory({ data = new Map() } = {}) {
       return { version: head.version, blocks: found };
     },
 
-    list: (request) => listed(request, Array.from(data.values(), (held) => held.head.summary)),
+    list: (request) =>
+      listed(
+        request,
+        Array.from(data.values(), (held) => held.head.summary),
+      ),
 
     trim() {
       let count = 0;

@@ -22,13 +22,19 @@ const DATA = 8192;
 const NAME = 24; // where it begins in a slot
 const RESERVE_MAX = 256;
 const ZEROS = new Uint8Array(64 * 1024);
-const CODES = { NotFoundError: 'E_NOT_FOUND', QuotaExceededError: 'E_NO_SPACE', NoModificationAllowedError: 'E_LOCKED' };
+const CODES = {
+  NotFoundError: 'E_NOT_FOUND',
+  QuotaExceededError: 'E_NO_SPACE',
+  NoModificationAllowedError: 'E_LOCKED',
+};
 
 const decoder = new TextDecoder();
 const encoder = new TextEncoder();
 
-const named = (error) => (typeof error?.code === 'string' ? error
-  : refusal(CODES[error?.name] ?? 'E_STORAGE', error?.message ?? String(error), error));
+const named = (error) =>
+  typeof error?.code === 'string'
+    ? error
+    : refusal(CODES[error?.name] ?? 'E_STORAGE', error?.message ?? String(error), error);
 
 function system(work) {
   try {
@@ -39,7 +45,9 @@ function system(work) {
 }
 
 function encodeSlot(sequence, name) {
-  const slot = new Uint8Array(SLOT), view = new DataView(slot.buffer), text = encoder.encode(name);
+  const slot = new Uint8Array(SLOT),
+    view = new DataView(slot.buffer),
+    text = encoder.encode(name);
   if (text.length > SLOT - NAME) throw refusal('E_ARGUMENT', `${name}: a name of at most ${SLOT - NAME} bytes`);
   view.setUint32(0, MAGIC, true);
   view.setBigUint64(8, BigInt(sequence), true);
@@ -52,8 +60,10 @@ function encodeSlot(sequence, name) {
 /** { sequence, name }; undefined: torn, or damaged. */
 function decodeSlot(slot) {
   if (slot.every((byte) => byte === 0)) return { sequence: 0, name: '' };
-  const view = new DataView(slot.buffer, slot.byteOffset), length = view.getUint32(16, true);
-  if (view.getUint32(0, true) !== MAGIC || view.getUint32(4, true) !== crc32c(slot.subarray(8)) || length > SLOT - NAME) return undefined;
+  const view = new DataView(slot.buffer, slot.byteOffset),
+    length = view.getUint32(16, true);
+  if (view.getUint32(0, true) !== MAGIC || view.getUint32(4, true) !== crc32c(slot.subarray(8)) || length > SLOT - NAME)
+    return undefined;
   return { sequence: Number(view.getBigUint64(8, true)), name: decoder.decode(slot.subarray(NAME, NAME + length)) };
 }
 
@@ -96,7 +106,8 @@ class Place {
       return { at, ...decodeSlot(slot) };
     });
     const best = found.reduce((a, b) => ((b.sequence ?? -1) > (a.sequence ?? -1) ? b : a));
-    if (best.sequence === undefined) throw refusal('E_CORRUPT', `pool file ${this.number}: both halves of its header are damaged`);
+    if (best.sequence === undefined)
+      throw refusal('E_CORRUPT', `pool file ${this.number}: both halves of its header are damaged`);
     return { ...best, spoilt: found.filter(({ sequence }) => sequence !== best.sequence).map(({ at }) => at) };
   }
 
@@ -201,7 +212,9 @@ class Folder {
 
   /** Opens files until the reserve is there. */
   grow() {
-    this.#growing ??= this.#fill().finally(() => { this.#growing = undefined; });
+    this.#growing ??= this.#fill().finally(() => {
+      this.#growing = undefined;
+    });
     return this.#growing;
   }
 
@@ -278,7 +291,8 @@ class Folder {
 
   /** Zeros are written: a hole is not backed by space. */
   truncate(file, size) {
-    const { access } = this.#place(file), before = this.size(file);
+    const { access } = this.#place(file),
+      before = this.size(file);
     try {
       for (let at = before; at < size; at += ZEROS.length) {
         writeAll(access, ZEROS.subarray(0, Math.min(ZEROS.length, size - at)), DATA + at);
@@ -304,7 +318,8 @@ class Folder {
   create(name) {
     if (this.#names.has(name)) throw refusal('E_EXISTS', `${name} is there`);
     const place = this.#free.pop();
-    if (place === undefined) { // more were wanted at once than ever before
+    if (place === undefined) {
+      // more were wanted at once than ever before
       const fault = this.#fault;
       this.#reserve = Math.min(2 * this.#reserve, RESERVE_MAX);
       void this.grow();
@@ -317,7 +332,8 @@ class Folder {
   }
 
   publish(file, name, exclusive) {
-    const place = this.#place(file), other = this.#names.get(name);
+    const place = this.#place(file),
+      other = this.#names.get(name);
     if (place.temp === undefined) throw refusal('E_ARGUMENT', `file ${file} is published already`);
     if (exclusive && other !== undefined) throw refusal('E_EXISTS', `${name} is there`);
     place.rename(name, ++this.#sequence);
@@ -373,13 +389,19 @@ class Folder {
   unlock() {}
 }
 
-const pause = (ms) => new Promise((done) => { setTimeout(done, ms); });
+const pause = (ms) =>
+  new Promise((done) => {
+    setTimeout(done, ms);
+  });
 
 /** Agents in a folder of the origin-private file system. */
 export async function opfs(path, options = {}) {
   const { readOnly = false, logPerAgent = false, reserve = logPerAgent ? 32 : 8, waitMs = 0, ...common } = options;
   if (!Number.isInteger(reserve) || reserve < 1) throw refusal('E_ARGUMENT', 'reserve: a number of files');
-  if (globalThis.FileSystemSyncAccessHandle === undefined || globalThis.navigator?.storage?.getDirectory === undefined) {
+  if (
+    globalThis.FileSystemSyncAccessHandle === undefined ||
+    globalThis.navigator?.storage?.getDirectory === undefined
+  ) {
     throw refusal('E_ARGUMENT', 'OPFS needs a dedicated worker of a secure page');
   }
   const folder = new Folder(readOnly, reserve);
@@ -387,7 +409,8 @@ export async function opfs(path, options = {}) {
   const until = Date.now() + waitMs;
   try {
     let root = await navigator.storage.getDirectory();
-    for (const part of path.split('/').filter(Boolean)) root = await root.getDirectoryHandle(part, { create: !readOnly });
+    for (const part of path.split('/').filter(Boolean))
+      root = await root.getDirectoryHandle(part, { create: !readOnly });
     for (;;) {
       try {
         await folder.load(root);

@@ -46,7 +46,10 @@ export function advance(append, blocks, head) {
   let base = head ? head.base : 0;
   for (const block of blocks) if (block.snapshot) base = block.version;
   return {
-    version: append.summary.version, epoch: append.epoch, base, first: head ? head.first : append.first,
+    version: append.summary.version,
+    epoch: append.epoch,
+    base,
+    first: head ? head.first : append.first,
     summary: { ...append.summary, stream: append.stream },
   };
 }
@@ -69,8 +72,10 @@ export function begin(request, head) {
 }
 
 /** Whether a list wants this agent. No due time and no flags: it wants all. */
-export const wanted = (request, summary) => (!request.dueBefore && !request.flags)
-  || summary.due <= (request.dueBefore ?? -1) || (summary.flags & (request.flags ?? 0)) !== 0;
+export const wanted = (request, summary) =>
+  (!request.dueBefore && !request.flags) ||
+  summary.due <= (request.dueBefore ?? -1) ||
+  (summary.flags & (request.flags ?? 0)) !== 0;
 
 /** A list over summaries that are all in memory, in any order. */
 export function listed(request, summaries) {

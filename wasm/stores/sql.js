@@ -18,8 +18,13 @@ export const schema = (prefix) => [
 
 /** due is NULL where it is Infinity; block.base: the newest snapshot at or before it; size: of the block, in part 0. */
 const summaryOf = (row) => ({
-  stream: row.stream, version: row.version, due: row.due ?? Infinity, time: row.time, state: row.state,
-  status: row.status, flags: row.flags,
+  stream: row.stream,
+  version: row.version,
+  due: row.due ?? Infinity,
+  time: row.time,
+  state: row.state,
+  status: row.status,
+  flags: row.flags,
 });
 
 /**
@@ -39,14 +44,33 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
       if (snapshot) base = version;
       for (let at = 0, part = 0; at < bytes.length; at += partSize, part++) {
         const slice = bytes.length <= partSize ? bytes : bytes.subarray(at, at + partSize);
-        run(`INSERT INTO ${BLOCK} VALUES (?, ?, ?, ?, ?, ?)`, stream, version, part, base, part ? 0 : bytes.length, slice);
+        run(
+          `INSERT INTO ${BLOCK} VALUES (?, ?, ?, ?, ?, ?)`,
+          stream,
+          version,
+          part,
+          base,
+          part ? 0 : bytes.length,
+          slice,
+        );
       }
     }
     const { version, epoch, first, summary } = advance(request, blocks, head);
-    run(`INSERT INTO ${HEAD} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (stream) DO UPDATE SET
+    run(
+      `INSERT INTO ${HEAD} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (stream) DO UPDATE SET
       version = excluded.version, epoch = excluded.epoch, base = excluded.base, due = excluded.due, time = excluded.time,
-      state = excluded.state, status = excluded.status, flags = excluded.flags`, stream, version, epoch, base, first,
-    summary.due === Infinity ? null : summary.due, summary.time, summary.state, summary.status, summary.flags);
+      state = excluded.state, status = excluded.status, flags = excluded.flags`,
+      stream,
+      version,
+      epoch,
+      base,
+      first,
+      summary.due === Infinity ? null : summary.due,
+      summary.time,
+      summary.state,
+      summary.status,
+      summary.flags,
+    );
     return { result: 'ok' };
   }
 
@@ -55,11 +79,17 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
     const head = headOf(stream);
     let { result, from, before } = begin(request, head);
     if (result) return result;
-    if (before) from = all(`SELECT base FROM ${BLOCK} WHERE stream = ? AND version = ? AND part = 0`, stream, from)[0].base;
+    if (before)
+      from = all(`SELECT base FROM ${BLOCK} WHERE stream = ? AND version = ? AND part = 0`, stream, from)[0].base;
     if (from < head.first) return { version: head.version, blocks: [], trimmed: true };
-    let to = from - 1, bytes = 0;
-    const sizes = all(`SELECT version, size FROM ${BLOCK} WHERE stream = ? AND version >= ? AND part = 0
-      ORDER BY version LIMIT 1000`, stream, from);
+    let to = from - 1,
+      bytes = 0;
+    const sizes = all(
+      `SELECT version, size FROM ${BLOCK} WHERE stream = ? AND version >= ? AND part = 0
+      ORDER BY version LIMIT 1000`,
+      stream,
+      from,
+    );
     for (const { version, size } of sizes) {
       bytes += size;
       if (bytes > request.maxBytes && to >= from) break;
@@ -67,13 +97,18 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
     }
     const blocks = [];
     let block, filled;
-    for (const row of all(`SELECT part, size, bytes FROM ${BLOCK} WHERE stream = ? AND version BETWEEN ? AND ?
-      ORDER BY version, part`, stream, from, to)) {
+    for (const row of all(
+      `SELECT part, size, bytes FROM ${BLOCK} WHERE stream = ? AND version BETWEEN ? AND ?
+      ORDER BY version, part`,
+      stream,
+      from,
+      to,
+    )) {
       const found = new Uint8Array(row.bytes); /* a copy: a driver may use its memory again */
       if (row.part === 0 && row.size === found.length) blocks.push(found);
       else {
         if (row.part === 0) {
-          blocks.push(block = new Uint8Array(row.size));
+          blocks.push((block = new Uint8Array(row.size)));
           filled = 0;
         }
         block.set(found, filled);
@@ -89,21 +124,33 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
     let rows, next;
     if (dueBefore && !flags) {
       const [time, stream] = cursor ? cursor.split(' ') : [-1, ''];
-      rows = all(`SELECT * FROM ${HEAD} WHERE due <= ? AND (due, stream) > (?, ?) ORDER BY due, stream LIMIT ?`,
-        dueBefore, Number(time), stream, limit + 1);
+      rows = all(
+        `SELECT * FROM ${HEAD} WHERE due <= ? AND (due, stream) > (?, ?) ORDER BY due, stream LIMIT ?`,
+        dueBefore,
+        Number(time),
+        stream,
+        limit + 1,
+      );
       next = (row) => `${row.due} ${row.stream}`;
     } else {
-      rows = dueBefore || flags
-        ? all(`SELECT * FROM ${HEAD} WHERE (due <= ? OR (flags & ?) != 0) AND stream > ? ORDER BY stream LIMIT ?`,
-          dueBefore ?? -1, flags ?? 0, cursor, limit + 1)
-        : all(`SELECT * FROM ${HEAD} WHERE stream > ? ORDER BY stream LIMIT ?`, cursor, limit + 1);
+      rows =
+        dueBefore || flags
+          ? all(
+              `SELECT * FROM ${HEAD} WHERE (due <= ? OR (flags & ?) != 0) AND stream > ? ORDER BY stream LIMIT ?`,
+              dueBefore ?? -1,
+              flags ?? 0,
+              cursor,
+              limit + 1,
+            )
+          : all(`SELECT * FROM ${HEAD} WHERE stream > ? ORDER BY stream LIMIT ?`, cursor, limit + 1);
       next = (row) => row.stream;
     }
     const items = rows.slice(0, limit).map(summaryOf);
     return { items, cursor: rows.length > limit ? next(items.at(-1)) : undefined, nextDue: dueAfter(dueBefore ?? -1) };
   }
 
-  const dueAfter = (time) => all(`SELECT MIN(due) AS due FROM ${HEAD} WHERE due > ?`, Number.isFinite(time) ? time : 9e18)[0].due ?? Infinity;
+  const dueAfter = (time) =>
+    all(`SELECT MIN(due) AS due FROM ${HEAD} WHERE due > ?`, Number.isFinite(time) ? time : 9e18)[0].due ?? Infinity;
 
   return {
     append,
@@ -111,11 +158,16 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
     list,
     dueAfter,
     busy: () => all(`SELECT 1 FROM ${HEAD} WHERE (flags & ${BUSY}) != 0 LIMIT 1`).length > 0,
-    trimmable: () => all(`SELECT stream FROM ${HEAD} WHERE base > first AND (flags & ${RUNS}) = 0`).map((row) => row.stream),
+    trimmable: () =>
+      all(`SELECT stream FROM ${HEAD} WHERE base > first AND (flags & ${RUNS}) = 0`).map((row) => row.stream),
     trim(stream) {
       const head = headOf(stream);
       if (head.base <= head.first || head.flags & RUNS) return 0;
-      const { count } = all(`SELECT COUNT(*) AS count FROM ${BLOCK} WHERE stream = ? AND version < ? AND part = 0`, stream, head.base)[0];
+      const { count } = all(
+        `SELECT COUNT(*) AS count FROM ${BLOCK} WHERE stream = ? AND version < ? AND part = 0`,
+        stream,
+        head.base,
+      )[0];
       run(`DELETE FROM ${BLOCK} WHERE stream = ? AND version < ?`, stream, head.base);
       run(`UPDATE ${HEAD} SET first = base WHERE stream = ?`, stream);
       return count;

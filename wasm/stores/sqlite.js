@@ -21,11 +21,13 @@ export function sqlite({ database, prefix = 'pagent_', busyTimeoutMs = 1000 }) {
   const statements = new Map();
   const prepare = (text) => {
     let statement = statements.get(text);
-    if (!statement) statements.set(text, statement = database.prepare(text));
+    if (!statement) statements.set(text, (statement = database.prepare(text)));
     return statement;
   };
   const all = (text, ...values) => prepare(text).all(...values);
-  const run = (text, ...values) => { prepare(text).run(...values); };
+  const run = (text, ...values) => {
+    prepare(text).run(...values);
+  };
   const pragma = (name) => Object.values(database.prepare(`PRAGMA ${name}`).all()[0] ?? {})[0];
 
   /* WAL: readers do not stop the writer. FULL: synced before COMMIT returns. fullfsync: macOS syncs to the disk only so. */
@@ -34,16 +36,23 @@ export function sqlite({ database, prefix = 'pagent_', busyTimeoutMs = 1000 }) {
     try {
       database.prepare('PRAGMA journal_mode = WAL').all();
       break;
-    } catch (error) { /* two processes change a new file: here SQLite does not wait by itself, in BEGIN it does */
+    } catch (error) {
+      /* two processes change a new file: here SQLite does not wait by itself, in BEGIN it does */
       if (resultOf(error) !== BUSY || tries === 100) throw error;
-      try { database.exec('BEGIN IMMEDIATE'); } catch { continue; }
+      try {
+        database.exec('BEGIN IMMEDIATE');
+      } catch {
+        continue;
+      }
       database.exec('COMMIT');
     }
   }
-  for (const text of ['synchronous = FULL', 'fullfsync = ON', 'checkpoint_fullfsync = ON']) database.exec(`PRAGMA ${text}`);
+  for (const text of ['synchronous = FULL', 'fullfsync = ON', 'checkpoint_fullfsync = ON'])
+    database.exec(`PRAGMA ${text}`);
   const mode = String(pragma('journal_mode')).toLowerCase();
   if (mode !== 'wal' && mode !== 'memory') throw new Error(`sqlite: journal_mode is ${mode}, not wal`);
-  const made = database.prepare('SELECT COUNT(*) AS count FROM sqlite_schema WHERE name IN (?, ?, ?, ?)')
+  const made = database
+    .prepare('SELECT COUNT(*) AS count FROM sqlite_schema WHERE name IN (?, ?, ?, ?)')
     .all(...['head', 'block', 'due', 'busy'].map((name) => prefix + name))[0].count;
   if (made < 4) {
     database.exec('BEGIN IMMEDIATE');
@@ -61,12 +70,17 @@ export function sqlite({ database, prefix = 'pagent_', busyTimeoutMs = 1000 }) {
   let broken;
 
   function rollback() {
-    try { database.exec('ROLLBACK'); } catch { /* SQLite has done so itself */ }
+    try {
+      database.exec('ROLLBACK');
+    } catch {
+      /* SQLite has done so itself */
+    }
   }
 
   /* An error in COMMIT is told apart: only there nobody knows whether it happened. */
   function transaction(how, body) {
-    if (broken) throw failure('E_STORAGE', 'the database failed in a COMMIT: close it, and open it again', { cause: broken });
+    if (broken)
+      throw failure('E_STORAGE', 'the database failed in a COMMIT: close it, and open it again', { cause: broken });
     prepare(how).run();
     let result;
     try {
@@ -87,18 +101,27 @@ export function sqlite({ database, prefix = 'pagent_', busyTimeoutMs = 1000 }) {
 
   return {
     durability: mode === 'wal' ? 'power' : 'none',
-    blockSizeMax: 999999936, /* SQLITE_MAX_LENGTH, less the other columns */
+    blockSizeMax: 999999936 /* SQLITE_MAX_LENGTH, less the other columns */,
 
-    commit: (appends) => (appends.length === 0 ? [] : commitAll(appends, (body) => transaction('BEGIN IMMEDIATE', body), sql, (error) => {
-      if (error.code === 'E_IN_DOUBT' || broken) return null;
-      return { [BUSY]: 'again', [LOCKED]: 'again', [FULL]: 'no-space' }[resultOf(error)];
-    })),
+    commit: (appends) =>
+      appends.length === 0
+        ? []
+        : commitAll(
+            appends,
+            (body) => transaction('BEGIN IMMEDIATE', body),
+            sql,
+            (error) => {
+              if (error.code === 'E_IN_DOUBT' || broken) return null;
+              return { [BUSY]: 'again', [LOCKED]: 'again', [FULL]: 'no-space' }[resultOf(error)];
+            },
+          ),
     read: (request) => transaction('BEGIN', () => sql.read(request)),
     list: (request) => transaction('BEGIN', () => sql.list(request)),
 
     trim() {
       let count = 0;
-      for (const stream of transaction('BEGIN', sql.trimmable)) count += transaction('BEGIN IMMEDIATE', () => sql.trim(stream));
+      for (const stream of transaction('BEGIN', sql.trimmable))
+        count += transaction('BEGIN IMMEDIATE', () => sql.trim(stream));
       return count;
     },
 

@@ -7,7 +7,8 @@ import { brotliCompressSync } from 'node:zlib';
 import { Skip, check, equal, finish, test } from './harness.mjs';
 
 const root = new URL('../../', import.meta.url).pathname;
-const run = (command, ...words) => execFileSync(command, words, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const run = (command, ...words) =>
+  execFileSync(command, words, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const hash = (bytes) => createHash('sha256').update(bytes).digest('hex');
 const names = ['persistent_agent', 'persistent_agent_files'];
 
@@ -26,7 +27,8 @@ test('offsets are those of the header', () => {
 
 for (const name of names) {
   test(`${name}.wasm is reproducible`, () => {
-    if (clang() !== '14') throw new Skip(`clang ${clang()} makes other bytes than clang 14, which made the committed ones`);
+    if (clang() !== '14')
+      throw new Skip(`clang ${clang()} makes other bytes than clang 14, which made the committed ones`);
     run('./build.sh', 'wasm-check', name);
     equal(hash(readFileSync(`${root}build/wasm-check/${name}.wasm`)), hash(readFileSync(`${root}wasm/${name}.wasm`)));
   });

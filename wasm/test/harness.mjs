@@ -36,7 +36,10 @@ export async function finish(filter = globalThis.process?.argv[2] ?? '') {
     faults = [];
     let skipped;
     try {
-      await Promise.race([body(), new Promise((_, reject) => setTimeout(() => reject(new Error('hangs')), 60_000).unref?.())]);
+      await Promise.race([
+        body(),
+        new Promise((_, reject) => setTimeout(() => reject(new Error('hangs')), 60_000).unref?.()),
+      ]);
     } catch (error) {
       if (error instanceof Skip) skipped = error.message;
       else faults.push(error);

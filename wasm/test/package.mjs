@@ -10,7 +10,8 @@ import { Skip, check, equal, finish, test } from './harness.mjs';
 const here = new URL('./', import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), 'package-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
-const run = (command, words, cwd = folder) => execFileSync(command, words, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const run = (command, words, cwd = folder) =>
+  execFileSync(command, words, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 
 const program = `
 import { open } from 'persistent-agent';
@@ -28,9 +29,17 @@ console.log(state, JSON.stringify(context));
 `;
 
 test('packed, and used from an empty project', () => {
-  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', folder], join(here, '..')));
+  const [{ filename, files }] = JSON.parse(
+    run('npm', ['pack', '--json', '--pack-destination', folder], join(here, '..')),
+  );
   const names = files.map(({ path }) => path);
-  for (const wanted of ['index.js', 'index.d.ts', 'persistent_agent.wasm', 'stores/indexeddb.js', 'stores/indexeddb.d.ts']) {
+  for (const wanted of [
+    'index.js',
+    'index.d.ts',
+    'persistent_agent.wasm',
+    'stores/indexeddb.js',
+    'stores/indexeddb.d.ts',
+  ]) {
     check(names.includes(wanted), `${wanted} is not packed`);
   }
   check(!names.some((name) => /^(test|demo|bench|examples)\//.test(name)), `too much is packed: ${names}`);

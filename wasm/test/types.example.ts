@@ -46,7 +46,12 @@ export async function main(): Promise<string> {
     calls: {
       async model(request, { key, signal, attempt }) {
         if (attempt > 2) throw new CallFailure('busy', { retryAfterMs: 1000 });
-        const response = await fetch('https://model.example/', { method: 'POST', body: new Uint8Array(request), headers: { 'Idempotency-Key': key }, signal });
+        const response = await fetch('https://model.example/', {
+          method: 'POST',
+          body: new Uint8Array(request),
+          headers: { 'Idempotency-Key': key },
+          signal,
+        });
         return response.text();
       },
     },

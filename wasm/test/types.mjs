@@ -10,9 +10,24 @@ const compiler = `${here}node_modules/typescript/bin/tsc`;
 function compile(...files) {
   if (!existsSync(compiler)) throw new Skip('the npm package typescript is not installed');
   try {
-    execFileSync('node', [compiler, '--strict', '--noEmit', '--target', 'es2022', '--module', 'nodenext',
-      '--moduleResolution', 'nodenext', '--lib', 'es2022,dom,dom.iterable,esnext.disposable', ...files],
-    { cwd: here, encoding: 'utf8' });
+    execFileSync(
+      'node',
+      [
+        compiler,
+        '--strict',
+        '--noEmit',
+        '--target',
+        'es2022',
+        '--module',
+        'nodenext',
+        '--moduleResolution',
+        'nodenext',
+        '--lib',
+        'es2022,dom,dom.iterable,esnext.disposable',
+        ...files,
+      ],
+      { cwd: here, encoding: 'utf8' },
+    );
   } catch (error) {
     throw new Error(error.stdout);
   }

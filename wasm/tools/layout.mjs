@@ -45,13 +45,27 @@ const folder = mkdtempSync(join(tmpdir(), 'layout-'));
 try {
   const rows = Object.entries(structs).map(([name, fields]) => [name, fields.split(/\s+/)]);
   const numbers = rows.flatMap(([name, fields]) => [
-    `sizeof(pagent_${name})`, ...fields.map((field) => `offsetof(pagent_${name}, ${field})`)]);
-  writeFileSync(join(folder, 'l.c'), `#include "persistent_agent.h"
+    `sizeof(pagent_${name})`,
+    ...fields.map((field) => `offsetof(pagent_${name}, ${field})`),
+  ]);
+  writeFileSync(
+    join(folder, 'l.c'),
+    `#include "persistent_agent.h"
     __attribute__((export_name("layout"))) const uint32_t *layout(void) {
-      static const uint32_t numbers[] = {${numbers}}; return numbers; }`);
+      static const uint32_t numbers[] = {${numbers}}; return numbers; }`,
+  );
   const run = (command, ...words) => execFileSync(command, words, { stdio: 'inherit' });
-  run('clang', '--target=wasm32', '-O1', '-ffreestanding', `-I${join(here, '../..')}`, '-c', join(folder, 'l.c'),
-    '-o', join(folder, 'l.o'));
+  run(
+    'clang',
+    '--target=wasm32',
+    '-O1',
+    '-ffreestanding',
+    `-I${join(here, '../..')}`,
+    '-c',
+    join(folder, 'l.c'),
+    '-o',
+    join(folder, 'l.o'),
+  );
   run('wasm-ld', '--no-entry', join(folder, 'l.o'), '-o', join(folder, 'l.wasm'));
   const { instance } = await WebAssembly.instantiate(readFileSync(join(folder, 'l.wasm')));
   const found = new Uint32Array(instance.exports.memory.buffer, instance.exports.layout(), numbers.length);
@@ -62,7 +76,8 @@ try {
   });
   const text = `// Made by tools/layout.mjs from persistent_agent.h: offsets and sizes in linear memory.\n\n${lines.join('\n')}\n`;
   if (process.argv[2] === '--check') {
-    if (readFileSync(join(here, '../layout.js'), 'utf8') !== text) throw new Error('layout.js is not what the header says: run node wasm/tools/layout.mjs');
+    if (readFileSync(join(here, '../layout.js'), 'utf8') !== text)
+      throw new Error('layout.js is not what the header says: run node wasm/tools/layout.mjs');
   } else {
     writeFileSync(join(here, '../layout.js'), text);
   }

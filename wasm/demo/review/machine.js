@@ -30,7 +30,8 @@ const answerOf = (step) => (step.event.kind === 'result' ? step.event : last(ste
 
 function wrongWith(answer) {
   if (typeof answer?.summary !== 'string' || answer.summary === '') return 'the answer has no summary';
-  if (!Number.isInteger(answer.risk) || answer.risk < 0 || answer.risk > 100) return 'the answer has no risk from 0 to 100';
+  if (!Number.isInteger(answer.risk) || answer.risk < 0 || answer.risk > 100)
+    return 'the answer has no risk from 0 to 100';
   return Array.isArray(answer.passages) && Array.isArray(answer.headings) ? undefined : 'the answer has no passages';
 }
 
@@ -48,24 +49,41 @@ const moment = (ms) => `${new Date(ms).toISOString().slice(0, 16).replace('T', '
 
 /** The exact action: which file is to be written, and what into it. A person is shown the bytes that the tool is handed. */
 function compose(step) {
-  const { file } = documentOf(step), context = step.context, { answer } = takeAnswer(step);
-  const edited = context.decision === 'edited' ? (step.event.kind === 'edited' ? step.event : last(step, ENTRY.summary)).text() : undefined;
+  const { file } = documentOf(step),
+    context = step.context,
+    { answer } = takeAnswer(step);
+  const edited =
+    context.decision === 'edited'
+      ? (step.event.kind === 'edited' ? step.event : last(step, ENTRY.summary)).text()
+      : undefined;
   const { decision, who, words, lines, threshold } = context;
   const reading = words >= 460 ? `: about ${Math.floor((words + 115) / 230)} minutes to read` : '';
-  const decided = decision === undefined ? (context.risk >= threshold ? 'waiting for a person' : 'none needed') :
-    `${decision === 'edited' ? 'summary rewritten and approved' : 'approved'} by ${who}, ${moment(context.decided)}`;
+  const decided =
+    decision === undefined
+      ? context.risk >= threshold
+        ? 'waiting for a person'
+        : 'none needed'
+      : `${decision === 'edited' ? 'summary rewritten and approved' : 'approved'} by ${who}, ${moment(context.decided)}`;
   const rows = [
-    ['Document', `\`${file}\``], ['Length', `${words} words on ${lines} ${lines === 1 ? 'line' : 'lines'}${reading}`],
-    ['Category', answer.category], ['Risk', `**${answer.risk}** of 100: ${riskWord(answer.risk)} (from ${threshold} on a person decides)`],
-    ['Summary by', edited !== undefined ? who : answer.model], ['Decision', decided],
+    ['Document', `\`${file}\``],
+    ['Length', `${words} words on ${lines} ${lines === 1 ? 'line' : 'lines'}${reading}`],
+    ['Category', answer.category],
+    ['Risk', `**${answer.risk}** of 100: ${riskWord(answer.risk)} (from ${threshold} on a person decides)`],
+    ['Summary by', edited !== undefined ? who : answer.model],
+    ['Decision', decided],
   ];
-  const passages = answer.passages.map(({ kind, line, score, reason, quote }, index) =>
-    `\n${index + 1}. **${kind}**, ${line ? `line ${line}` : '*not found in the document*'}, risk ${score}. ${reason}\n   > ${quote}\n`);
-  const outline = answer.headings.length < 2 ? '' :
-    `\n## Outline\n\n${answer.headings.map(({ title, line }) => `- ${title} (line ${line})\n`).join('')}`;
+  const passages = answer.passages.map(
+    ({ kind, line, score, reason, quote }, index) =>
+      `\n${index + 1}. **${kind}**, ${line ? `line ${line}` : '*not found in the document*'}, risk ${score}. ${reason}\n   > ${quote}\n`,
+  );
+  const outline =
+    answer.headings.length < 2
+      ? ''
+      : `\n## Outline\n\n${answer.headings.map(({ title, line }) => `- ${title} (line ${line})\n`).join('')}`;
   return {
     file: `${step.agent}.md`,
-    text: `# Review: ${file}\n\n| | |\n|---|---|\n${rows.map(([name, value]) => `| ${name} | ${value} |`).join('\n')}\n\n` +
+    text:
+      `# Review: ${file}\n\n| | |\n|---|---|\n${rows.map(([name, value]) => `| ${name} | ${value} |`).join('\n')}\n\n` +
       `## Summary\n\n${edited ?? answer.summary}\n\n## What a person should look at\n${passages.join('') || '\nNothing stood out.\n'}${outline}`,
   };
 }
@@ -73,8 +91,10 @@ function compose(step) {
 // ---- handlers
 
 function onStart(step) {
-  const document = step.event.json(), { file, text, threshold, deadline } = document;
-  if (typeof text !== 'string' || text === '' || text.length > DOCUMENT_MAX || !file) step.fail('not a document: empty, or over 1 MiB');
+  const document = step.event.json(),
+    { file, text, threshold, deadline } = document;
+  if (typeof text !== 'string' || text === '' || text.length > DOCUMENT_MAX || !file)
+    step.fail('not a document: empty, or over 1 MiB');
   step.context = { file, opened: step.now, threshold, deadline, risk: 0, passages: 0, asked: 0, ...count(text) };
   step.remember(ENTRY.document, document);
 }
@@ -96,7 +116,8 @@ function askPerson(step) {
   step.ask('publication', compose(step), deadline === 0 ? {} : { deadline: step.now + deadline * 1000 });
 }
 
-const decide = (step, decision) => Object.assign(step.context, { decision, decided: step.now, who: step.event.who || 'somebody' });
+const decide = (step, decision) =>
+  Object.assign(step.context, { decision, decided: step.now, who: step.event.who || 'somebody' });
 
 function onApproved(step) {
   decide(step, 'approved');
@@ -117,8 +138,10 @@ function onRejected(step) {
   note(step, `rejected by ${step.context.who}${why && `: ${why}`}`);
 }
 
-const onUnusable = (again) => (step) => note(step, `${takeAnswer(step).wrong}; ${again ? 'asking again' : 'asked too often'}`);
-const onCallFailed = (what) => (step) => note(step, `${what}: ${step.event.text().slice(0, 200) || `code ${step.event.code}`}`);
+const onUnusable = (again) => (step) =>
+  note(step, `${takeAnswer(step).wrong}; ${again ? 'asking again' : 'asked too often'}`);
+const onCallFailed = (what) => (step) =>
+  note(step, `${what}: ${step.event.text().slice(0, 200) || `code ${step.event.code}`}`);
 
 const attempts = { attempts: 60, backoffMs: 500, backoffMaxMs: 20000 };
 
@@ -138,7 +161,13 @@ export const review = {
     deciding: { parent: 'open' },
     approval: { parent: 'deciding', initial: true, waits: ['publication'], enter: askPerson },
     escalated: { parent: 'deciding', waits: ['publication'], enter: askPerson },
-    publishing: { parent: 'open', waits: ['publish'], enter: (step) => { step.call('publish', compose(step)); } },
+    publishing: {
+      parent: 'open',
+      waits: ['publish'],
+      enter: (step) => {
+        step.call('publish', compose(step));
+      },
+    },
     published: { final: true },
     rejected: { final: true },
     cancelled: { final: true },
@@ -146,8 +175,20 @@ export const review = {
   },
   transitions: [
     { from: 'reading', event: 'start', action: onStart, to: 'summarising' },
-    { from: 'summarising', event: 'analyse.result', guard: (step) => takeAnswer(step).wrong === undefined, action: onAnswer, to: 'judging' },
-    { from: 'summarising', event: 'analyse.result', guard: (step) => step.context.asked < ASK_MAX, action: onUnusable(true), to: 'summarising' },
+    {
+      from: 'summarising',
+      event: 'analyse.result',
+      guard: (step) => takeAnswer(step).wrong === undefined,
+      action: onAnswer,
+      to: 'judging',
+    },
+    {
+      from: 'summarising',
+      event: 'analyse.result',
+      guard: (step) => step.context.asked < ASK_MAX,
+      action: onUnusable(true),
+      to: 'summarising',
+    },
     { from: 'summarising', event: 'analyse.result', action: onUnusable(false), to: 'failed' },
     { from: 'summarising', event: 'analyse.failure', action: onCallFailed('the model gave no answer'), to: 'failed' },
     { from: 'judging', event: 'always', guard: ({ context }) => context.risk >= context.threshold, to: 'approval' },
@@ -155,13 +196,38 @@ export const review = {
     { from: 'deciding', event: 'publication.approved', action: onApproved, to: 'publishing' },
     { from: 'deciding', event: 'publication.edited', action: onEdited, to: 'publishing' },
     { from: 'deciding', event: 'publication.rejected', action: onRejected, to: 'rejected' },
-    { from: 'approval', event: 'publication.expired', to: 'escalated',
-      action: (step) => note(step, 'nobody decided in time; asking a second time') },
-    { from: 'escalated', event: 'publication.expired', to: 'rejected',
-      action(step) { decide(step, 'rejected'); note(step, 'nobody decided in time, twice: rejected'); } },
-    { from: 'publishing', event: 'publish.result', to: 'published', action: (step) => note(step, `published as ${step.event.text()}`) },
-    { from: 'publishing', event: 'publish.failure', action: onCallFailed('the report could not be written'), to: 'failed' },
-    { from: 'publishing', event: 'cancel', action: (step) => note(step, 'cancelling came too late: the report is being written') },
+    {
+      from: 'approval',
+      event: 'publication.expired',
+      to: 'escalated',
+      action: (step) => note(step, 'nobody decided in time; asking a second time'),
+    },
+    {
+      from: 'escalated',
+      event: 'publication.expired',
+      to: 'rejected',
+      action(step) {
+        decide(step, 'rejected');
+        note(step, 'nobody decided in time, twice: rejected');
+      },
+    },
+    {
+      from: 'publishing',
+      event: 'publish.result',
+      to: 'published',
+      action: (step) => note(step, `published as ${step.event.text()}`),
+    },
+    {
+      from: 'publishing',
+      event: 'publish.failure',
+      action: onCallFailed('the report could not be written'),
+      to: 'failed',
+    },
+    {
+      from: 'publishing',
+      event: 'cancel',
+      action: (step) => note(step, 'cancelling came too late: the report is being written'),
+    },
     { from: 'open', event: 'cancel', action: (step) => note(step, 'cancelled'), to: 'cancelled' },
   ],
 };

@@ -25,7 +25,8 @@ export function missing(kind) {
   return undefined;
 }
 
-export const launch = (kind, options) => ({ chromium: launchChromium, firefox: launchFirefox, webkit: launchWebKit })[kind](options);
+export const launch = (kind, options) =>
+  ({ chromium: launchChromium, firefox: launchFirefox, webkit: launchWebKit })[kind](options);
 
 // Runs in the page. Errors cross as text.
 const invoke = async ([module, name, args]) => {
@@ -49,11 +50,23 @@ async function gone(child) {
 
 async function launchChromium({ profile }) {
   const { chromium } = await import('playwright-core');
-  const child = spawn(binaries.chromium, [
-    '--headless=new', '--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--disable-gpu', '--remote-debugging-port=0',
-    `--user-data-dir=${profile}`, 'about:blank',
-  ], { stdio: ['ignore', 'ignore', 'pipe'], detached: true }); // its own group: helpers end with it
+  const child = spawn(
+    binaries.chromium,
+    [
+      '--headless=new',
+      '--no-sandbox',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      '--disable-gpu',
+      '--remote-debugging-port=0',
+      `--user-data-dir=${profile}`,
+      'about:blank',
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe'], detached: true },
+  ); // its own group: helpers end with it
   const address = await new Promise((resolve, reject) => {
     let text = '';
     child.stderr.on('data', (data) => {
@@ -67,13 +80,16 @@ async function launchChromium({ profile }) {
   const browser = await chromium.connectOverCDP(address);
   const context = browser.contexts()[0];
   return {
-    kind: 'chromium', pid: child.pid,
+    kind: 'chromium',
+    pid: child.pid,
     async page(url) {
       const page = await context.newPage();
       await page.goto(url);
       return {
-        call: async (module, name, ...args) => unwrap(await page.evaluate(invoke, [new URL(module, url).href, name, args])),
-        async quota(bytes) { // undefined: as before
+        call: async (module, name, ...args) =>
+          unwrap(await page.evaluate(invoke, [new URL(module, url).href, name, args])),
+        async quota(bytes) {
+          // undefined: as before
           const session = await context.newCDPSession(page);
           await session.send('Storage.overrideQuotaForOrigin', { origin: new URL(url).origin, quotaSize: bytes });
         },
@@ -102,10 +118,15 @@ async function launchFirefox({ profile, preferences = {} }) {
     writeFileSync(join(profile, 'user.js'), ''); // of an earlier run: puppeteer sets it aside, and must find it
     try {
       return await puppeteer.launch({
-        browser: 'firefox', executablePath: binaries.firefox, headless: true, userDataDir: profile,
-        protocolTimeout: 600000, extraPrefsFirefox: preferences,
+        browser: 'firefox',
+        executablePath: binaries.firefox,
+        headless: true,
+        userDataDir: profile,
+        protocolTimeout: 600000,
+        extraPrefsFirefox: preferences,
       });
-    } catch (error) { // those of the run before were being put back just then
+    } catch (error) {
+      // those of the run before were being put back just then
       if (tries === 1 || !/(user|prefs)\.js|Failed to launch/.test(error.message)) throw error;
       await pause(200);
       return start(tries - 1);
@@ -114,12 +135,14 @@ async function launchFirefox({ profile, preferences = {} }) {
   const browser = await start(5);
   const child = browser.process();
   return {
-    kind: 'firefox', pid: child.pid,
+    kind: 'firefox',
+    pid: child.pid,
     async page(url) {
       const page = await browser.newPage();
       await page.goto(url);
       return {
-        call: async (module, name, ...args) => unwrap(await page.evaluate(invoke, [new URL(module, url).href, name, args])),
+        call: async (module, name, ...args) =>
+          unwrap(await page.evaluate(invoke, [new URL(module, url).href, name, args])),
         close: () => page.close(),
       };
     },
@@ -135,15 +158,18 @@ async function launchFirefox({ profile, preferences = {} }) {
 // ---- WebKitGTK: over classic WebDriver; its automation sessions forget everything when they end ----
 
 async function launchWebKit() {
-  const display = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '800x600x24', '-nolisten', 'tcp'],
-    { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] });
+  const display = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '800x600x24', '-nolisten', 'tcp'], {
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+  });
   const number = await new Promise((resolve, reject) => {
     display.stdio[3].once('data', (data) => resolve(String(data).trim()));
     display.once('exit', (code) => reject(new Error(`Xvfb ended with ${code}`)));
   });
   const port = 20000 + Math.floor(Math.random() * 20000);
   const child = spawn(binaries.webkit, [`--port=${port}`], {
-    stdio: 'ignore', detached: true, env: { ...process.env, DISPLAY: `:${number}`, WEBKIT_DISABLE_COMPOSITING_MODE: '1' },
+    stdio: 'ignore',
+    detached: true,
+    env: { ...process.env, DISPLAY: `:${number}`, WEBKIT_DISABLE_COMPOSITING_MODE: '1' },
   });
   const send = async (method, path, body) => {
     const answer = await fetch(`http://127.0.0.1:${port}${path}`, { method, body: body && JSON.stringify(body) });
@@ -158,7 +184,13 @@ async function launchWebKit() {
   };
   try {
     for (let i = 0; i < 100; i++) {
-      if (await send('GET', '/status').then(() => true, () => false)) break;
+      if (
+        await send('GET', '/status').then(
+          () => true,
+          () => false,
+        )
+      )
+        break;
       await pause(50);
     }
     const { sessionId } = await send('POST', '/session', {
@@ -167,15 +199,20 @@ async function launchWebKit() {
     const at = `/session/${sessionId}`;
     let used = false;
     return {
-      kind: 'webkit', pid: child.pid,
+      kind: 'webkit',
+      pid: child.pid,
       async page(url) {
         if (used) throw new Error('one page at a time');
         used = true;
         await send('POST', `${at}/url`, { url });
         return {
-          call: async (module, name, ...args) => unwrap(await send('POST', `${at}/execute/async`, {
-            script: `(${invoke})(arguments[0]).then(arguments[1])`, args: [[new URL(module, url).href, name, args]],
-          })),
+          call: async (module, name, ...args) =>
+            unwrap(
+              await send('POST', `${at}/execute/async`, {
+                script: `(${invoke})(arguments[0]).then(arguments[1])`,
+                args: [[new URL(module, url).href, name, args]],
+              }),
+            ),
           close: async () => {
             used = false;
           },

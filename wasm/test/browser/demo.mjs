@@ -20,14 +20,30 @@ const shots = fileURLToPath(new URL('../../../build/demo/', import.meta.url));
 mkdirSync(shots, { recursive: true });
 const profile = mkdtempSync(join(tmpdir(), 'review-demo-'));
 let server = await serve(0);
-const port = Number(new URL(server.url).port), { url } = server;
+const port = Number(new URL(server.url).port),
+  { url } = server;
 let browser;
 
 /** Started by hand, so that its process is ours to kill. */
 async function launch() {
-  const child = spawn(binaries.chromium, ['--headless=new', '--no-sandbox', '--disable-quic', '--no-first-run', '--disable-gpu', '--hide-scrollbars',
-    '--disable-background-networking', '--disable-component-update', '--disable-sync', '--remote-debugging-port=0',
-    `--user-data-dir=${profile}`, 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
+  const child = spawn(
+    binaries.chromium,
+    [
+      '--headless=new',
+      '--no-sandbox',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-gpu',
+      '--hide-scrollbars',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      '--remote-debugging-port=0',
+      `--user-data-dir=${profile}`,
+      'about:blank',
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe'], detached: true },
+  );
   const address = await new Promise((resolve, reject) => {
     let text = '';
     child.stderr.on('data', (data) => {
@@ -37,13 +53,17 @@ async function launch() {
     });
     child.once('exit', (code) => reject(new Error(`chromium ended with ${code}\n${text}`)));
   });
-  const connection = await chromium.connectOverCDP(address), context = connection.contexts()[0];
+  const connection = await chromium.connectOverCDP(address),
+    context = connection.contexts()[0];
   browser = {
     faults: [],
     async page(at = url, { width = 1440, height = 900, dark = false } = {}) {
       const page = await context.newPage();
       page.on('pageerror', (error) => browser.faults.push(error));
-      page.on('console', (message) => { if (message.type() === 'error') browser.faults.push(new Error(`console: ${message.text()} ${message.location().url}`)); });
+      page.on('console', (message) => {
+        if (message.type() === 'error')
+          browser.faults.push(new Error(`console: ${message.text()} ${message.location().url}`));
+      });
       page.setDefaultTimeout(10000);
       await page.setViewportSize({ width, height });
       await page.emulateMedia({ colorScheme: dark ? 'dark' : 'light', reducedMotion: 'reduce' });
@@ -53,7 +73,8 @@ async function launch() {
     },
     async kill() {
       process.kill(-child.pid, 'SIGKILL');
-      if (child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once('exit', resolve));
+      if (child.exitCode === null && child.signalCode === null)
+        await new Promise((resolve) => child.once('exit', resolve));
       await connection.close().catch(() => {});
     },
   };
@@ -62,11 +83,17 @@ async function launch() {
 // ---- what a page shows
 
 const text = (page, selector) => page.locator(selector).innerText();
-const state = (page, wanted) => page.waitForFunction((words) => document.getElementById('state').textContent === words && !document.getElementById('sheet').hidden, wanted);
-const role = (page, wanted) => page.waitForFunction((name) => document.getElementById('role').dataset.role === name, wanted);
+const state = (page, wanted) =>
+  page.waitForFunction(
+    (words) => document.getElementById('state').textContent === words && !document.getElementById('sheet').hidden,
+    wanted,
+  );
+const role = (page, wanted) =>
+  page.waitForFunction((name) => document.getElementById('role').dataset.role === name, wanted);
 const names = (page) => page.locator('#list .name').allInnerTexts();
 const open = (page, name) => page.locator(`#list button[data-name="${name}"]`).click();
-const versions = (page) => page.locator('#timeline button').evaluateAll((items) => items.map((item) => Number(item.dataset.version)));
+const versions = (page) =>
+  page.locator('#timeline button').evaluateAll((items) => items.map((item) => Number(item.dataset.version)));
 const journal = (page) => page.locator('#timeline .what').allInnerTexts();
 const drawn = (page) => page.waitForSelector('#diagram[data-drawn] svg', { timeout: 30000 });
 const shot = async (page, name, fullPage = true) => {
@@ -82,7 +109,8 @@ async function drop(page, files) {
     for (const [name, content] of list) data.items.add(new File([content], name, { type: 'text/plain' }));
     return data;
   }, files);
-  for (const type of ['dragenter', 'dragover', 'drop']) await page.dispatchEvent('#drop', type, { dataTransfer: transfer });
+  for (const type of ['dragenter', 'dragover', 'drop'])
+    await page.dispatchEvent('#drop', type, { dataTransfer: transfer });
 }
 
 function check(holds, what) {
@@ -98,7 +126,8 @@ function equal(found, wanted) {
 const tests = [];
 const test = (name, body) => tests.push([name, body]);
 let page, second;
-const risky = 'Terms\n\nIn no event shall the seller be liable for consequential damages or lost profits. You shall indemnify and hold us harmless.\n';
+const risky =
+  'Terms\n\nIn no event shall the seller be liable for consequential damages or lost profits. You shall indemnify and hold us harmless.\n';
 
 test('a first visit is empty and says what to do', async () => {
   page = await browser.page();
@@ -110,10 +139,17 @@ test('a first visit is empty and says what to do', async () => {
 test('three sample texts: two wait for a person, one is published', async () => {
   await page.click('#samples');
   await page.waitForFunction(() => document.querySelectorAll('#list li').length === 3);
-  await page.waitForFunction(() => [...document.querySelectorAll('#list .sub')].map((item) => item.textContent).join() === 'Waiting for a decision,Waiting for a decision,Published');
+  await page.waitForFunction(
+    () =>
+      [...document.querySelectorAll('#list .sub')].map((item) => item.textContent).join() ===
+      'Waiting for a decision,Waiting for a decision,Published',
+  );
   await state(page, 'Waiting for a decision');
-  check((await text(page, '#passages')).includes('risk') || (await page.locator('#passages li').count()) > 3, 'passages are shown');
-  check(await page.locator('#diagram svg').count() === 1 || await drawn(page), 'the diagram is drawn');
+  check(
+    (await text(page, '#passages')).includes('risk') || (await page.locator('#passages li').count()) > 3,
+    'passages are shown',
+  );
+  check((await page.locator('#diagram svg').count()) === 1 || (await drawn(page)), 'the diagram is drawn');
   await shot(page, 'desktop-light');
   await page.click('#whole');
   await page.waitForSelector('#whole-dialog[open] svg');
@@ -129,7 +165,10 @@ test('the secret of a text is not copied into the report', async () => {
 });
 
 test('dropped and chosen files become documents', async () => {
-  await drop(page, [['terms.txt', risky], ['second terms.md', risky]]);
+  await drop(page, [
+    ['terms.txt', risky],
+    ['second terms.md', risky],
+  ]);
   await page.waitForFunction(() => document.querySelectorAll('#list li').length === 5);
   await page.setInputFiles('#files', { name: 'terms.txt', mimeType: 'text/plain', buffer: Buffer.from(risky) });
   await page.waitForFunction(() => document.querySelectorAll('#list li').length === 6);
@@ -139,10 +178,14 @@ test('dropped and chosen files become documents', async () => {
 });
 
 test('approve by key: published, and the journal names who', async () => {
-  await page.evaluate(() => { document.querySelector('.settings').open = true; });
+  await page.evaluate(() => {
+    document.querySelector('.settings').open = true;
+  });
   await page.fill('#who', 'Ada');
   await page.locator('#who').blur();
-  await page.evaluate(() => { document.querySelector('.settings').open = false; });
+  await page.evaluate(() => {
+    document.querySelector('.settings').open = false;
+  });
   await open(page, 'services-agreement');
   await page.waitForFunction(() => document.getElementById('title').textContent === 'services-agreement.txt');
   await page.keyboard.press('a');
@@ -153,7 +196,7 @@ test('approve by key: published, and the journal names who', async () => {
   equal(saved.suggestedFilename(), 'services-agreement.md');
 });
 
-test('edit by key: the person\'s summary is published', async () => {
+test("edit by key: the person's summary is published", async () => {
   await open(page, 'deploy-notes');
   await state(page, 'Waiting for a decision');
   await page.keyboard.press('e');
@@ -184,7 +227,7 @@ test('travel: an earlier version is shown, and nothing there can be decided', as
   await page.waitForFunction(() => !document.getElementById('past').hidden);
   await page.locator('#timeline button[data-version="2"]').click();
   await state(page, 'Waiting for a decision');
-  check(!await page.locator('#decide').isVisible(), 'no decision in the past');
+  check(!(await page.locator('#decide').isVisible()), 'no decision in the past');
   check(page.url().endsWith('#services-agreement@2'), 'the address holds the version');
   await shot(page, 'travel');
   await page.keyboard.press('Escape');
@@ -224,7 +267,10 @@ test('roll back: refused over a published report, unless forced', async () => {
 test('two tabs show one truth', async () => {
   second = await browser.page();
   await role(second, 'reading');
-  await second.waitForFunction((count) => document.querySelectorAll('#list li').length === count, (await names(page)).length);
+  await second.waitForFunction(
+    (count) => document.querySelectorAll('#list li').length === count,
+    (await names(page)).length,
+  );
   equal(await names(second), await names(page));
   await open(second, 'agreement-again');
   await state(second, 'Waiting for a decision');
@@ -273,7 +319,10 @@ test('the browser is killed: everything is back, and goes on', async () => {
   await role(page, 'running');
   await state(page, 'Waiting for a decision');
   equal([await names(page), await page.locator('#list .sub').allInnerTexts()], before);
-  equal((await versions(page)).filter((version) => version <= blocks[0]), blocks);
+  equal(
+    (await versions(page)).filter((version) => version <= blocks[0]),
+    blocks,
+  );
   await page.keyboard.press('a');
   await state(page, 'Published');
 });
@@ -303,7 +352,9 @@ test('export and import', async () => {
   const [saved] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
   const file = join(profile, 'journal.pagent');
   await saved.saveAs(file);
-  await page.evaluate(() => { document.querySelector('.settings').open = true; });
+  await page.evaluate(() => {
+    document.querySelector('.settings').open = true;
+  });
   const before = (await names(page)).length;
   await page.setInputFiles('#import-file', file);
   await page.waitForSelector('#fork-dialog[open]'); // it was not moved out: a fork of it
@@ -340,13 +391,20 @@ test('dark, and on a phone', async () => {
 });
 
 test('every control has a name, in both colour schemes text has contrast', async () => {
-  for (const [dark, at] of [[false, ''], [true, ''], [false, '@2'], [true, '@2']]) {
+  for (const [dark, at] of [
+    [false, ''],
+    [true, ''],
+    [false, '@2'],
+    [true, '@2'],
+  ]) {
     const tab = await browser.page(`${url}#services-agreement${at}`, { dark });
     await state(tab, 'Waiting for a decision');
     const poor = await tab.evaluate(() => {
       const parse = (colour) => colour.match(/[\d.]+/g).map(Number);
-      const light = ([r, g, b]) => [r, g, b].map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4))
-        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+      const light = ([r, g, b]) =>
+        [r, g, b]
+          .map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4))
+          .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
       const behind = (element) => {
         for (let at = element; at; at = at.parentElement) {
           const colour = parse(getComputedStyle(at).backgroundColor);
@@ -356,13 +414,20 @@ test('every control has a name, in both colour schemes text has contrast', async
       };
       const found = [];
       for (const element of document.querySelectorAll('body *:not(script, noscript, option)')) {
-        if (element.closest('svg, dialog, :disabled, [hidden], .toast, noscript') || element.matches('kbd') || !element.checkVisibility()) continue;
+        if (
+          element.closest('svg, dialog, :disabled, [hidden], .toast, noscript') ||
+          element.matches('kbd') ||
+          !element.checkVisibility()
+        )
+          continue;
         if (![...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim() !== '')) continue;
         const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))].sort((x, y) => y - x);
-        if ((a + 0.05) / (b + 0.05) < 4.5) found.push(`${element.tagName}.${element.className} ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
+        if ((a + 0.05) / (b + 0.05) < 4.5)
+          found.push(`${element.tagName}.${element.className} ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
       }
       for (const control of document.querySelectorAll('button, input, select, textarea')) {
-        if (!control.innerText?.trim() && !control.getAttribute('aria-label') && !control.labels?.length) found.push(`no name: ${control.id}`);
+        if (!control.innerText?.trim() && !control.getAttribute('aria-label') && !control.labels?.length)
+          found.push(`no name: ${control.id}`);
       }
       return found;
     });
@@ -377,7 +442,13 @@ try {
   for (const [name, body] of tests) {
     try {
       await body();
-      if (browser.faults.length !== 0) throw new Error(`faults in the pages: ${browser.faults.splice(0).map((error) => error.stack).join('\n')}`);
+      if (browser.faults.length !== 0)
+        throw new Error(
+          `faults in the pages: ${browser.faults
+            .splice(0)
+            .map((error) => error.stack)
+            .join('\n')}`,
+        );
       count.passed++;
       console.log(`ok ${name}`);
     } catch (error) {
@@ -388,7 +459,8 @@ try {
       }
       count.failed++;
       console.log(`FAILED ${name}\n  ${error.stack.split('\n').slice(0, 6).join('\n  ')}`);
-      if (page && !page.isClosed()) await page.screenshot({ path: join(shots, `failed-${count.failed}.png`) }).catch(() => {});
+      if (page && !page.isClosed())
+        await page.screenshot({ path: join(shots, `failed-${count.failed}.png`) }).catch(() => {});
     }
   }
 } finally {

@@ -14,7 +14,10 @@ import { Skip, tools } from './tools.mjs';
 
 const options = process.argv.slice(2).filter((word) => word.startsWith('--'));
 const [filter = ''] = process.argv.slice(2).filter((word) => !word.startsWith('--'));
-const kinds = options.find((word) => word.startsWith('--browsers='))?.slice(11).split(',') ?? ['chromium', 'firefox', 'webkit'];
+const kinds = options
+  .find((word) => word.startsWith('--browsers='))
+  ?.slice(11)
+  .split(',') ?? ['chromium', 'firefox', 'webkit'];
 const counts = { passed: 0, failed: 0, skipped: 0 };
 
 function report(name, error, ms) {
@@ -56,14 +59,16 @@ async function folder(body) {
   }
 }
 
-const modules = async (name) => (await readdir(new URL(name, import.meta.url))).filter((file) => file.endsWith('.mjs')).sort();
+const modules = async (name) =>
+  (await readdir(new URL(name, import.meta.url))).filter((file) => file.endsWith('.mjs')).sort();
 
 /** All page modules in one browser, each in a page of its own. */
 async function runPages(kind, url, profile) {
   const browser = await launch(kind, { profile });
   try {
     for (const file of await modules('pages/')) {
-      const page = await browser.page(url), at = `/test/browser/pages/${file}`;
+      const page = await browser.page(url),
+        at = `/test/browser/pages/${file}`;
       const names = await page.call('/test/browser/tools.mjs', 'namesOf', at);
       for (const test of names) {
         const name = `${kind}/${file.slice(0, -4)}/${test}`;
@@ -86,19 +91,21 @@ async function runDrives(kind, url) {
     for (const [test, body] of Object.entries(tests)) {
       const name = `${kind}/${file.slice(0, -4)}/${test}`;
       if (!name.includes(filter)) continue;
-      await timed(name, () => folder(async (profile) => {
-        const started = [];
-        const start = async (more) => {
-          const browser = await launch(kind, { profile, ...more });
-          started.push(browser);
-          return browser;
-        };
-        try {
-          await body({ ...tools, kind, url, profile, launch: start });
-        } finally {
-          for (const browser of started) await browser.kill().catch(() => {});
-        }
-      }));
+      await timed(name, () =>
+        folder(async (profile) => {
+          const started = [];
+          const start = async (more) => {
+            const browser = await launch(kind, { profile, ...more });
+            started.push(browser);
+            return browser;
+          };
+          try {
+            await body({ ...tools, kind, url, profile, launch: start });
+          } finally {
+            for (const browser of started) await browser.kill().catch(() => {});
+          }
+        }),
+      );
     }
   }
 }

@@ -45,7 +45,9 @@ export async function runTest(module, name) {
 
 /** `based`: how many versions ago the newest snapshot was; 0: this block carries one. */
 export function makeBlock({ stream, version, epoch = 1, based = version - 1, payload = 192, salt = 0 }) {
-  const padded = Math.max(64, Math.ceil(payload / 64) * 64), block = new Uint8Array(64 + padded), view = new DataView(block.buffer);
+  const padded = Math.max(64, Math.ceil(payload / 64) * 64),
+    block = new Uint8Array(64 + padded),
+    view = new DataView(block.buffer);
   block.set([0xe5, 0xa9, 0xd1, 0xb7]);
   view.setBigUint64(16, BigInt(`0x${stream}`), true);
   view.setBigUint64(24, BigInt(version), true);
@@ -65,13 +67,30 @@ export function makeBlock({ stream, version, epoch = 1, based = version - 1, pay
 }
 
 /** An append of `count` blocks after `expected`. */
-export function makeAppend({ stream, expected, epoch = 1, count = 1, first = expected + 1, due = Infinity, flags = 0, ...more }) {
+export function makeAppend({
+  stream,
+  expected,
+  epoch = 1,
+  count = 1,
+  first = expected + 1,
+  due = Infinity,
+  flags = 0,
+  ...more
+}) {
   const blocks = [];
   for (let i = 0; i < count; i++) blocks.push(makeBlock({ stream, version: first + i, epoch, ...more }));
   const version = first + count - 1;
-  return { stream, expected, epoch, first, blocks, summary: { stream, version, due, time: 1000 + version, state: 3, status: 'waiting', flags } };
+  return {
+    stream,
+    expected,
+    epoch,
+    first,
+    blocks,
+    summary: { stream, version, due, time: 1000 + version, state: 3, status: 'waiting', flags },
+  };
 }
 
-export const streamOf = (number) => (BigInt(number + 1) * 0x9e3779b97f4a7c15n & 0xffffffffffffffffn).toString(16).padStart(16, '0');
+export const streamOf = (number) =>
+  ((BigInt(number + 1) * 0x9e3779b97f4a7c15n) & 0xffffffffffffffffn).toString(16).padStart(16, '0');
 
 export const same = (a, b) => a.length === b.length && a.every((value, i) => value === b[i]);

@@ -5,7 +5,10 @@ import { memory } from '../../stores/memory.js';
 import { check, equal, fails, finish, test } from '../harness.mjs';
 
 const planner = {
-  name: 'planner', signals: ['note', 'ping'], timers: ['nap'], approvals: ['plan'],
+  name: 'planner',
+  signals: ['note', 'ping'],
+  timers: ['nap'],
+  approvals: ['plan'],
   calls: { model: { model: true, attempts: 3, backoffMs: 1 }, pay: { crash: 'once', irreversible: true } },
   states: {
     thinking: {
@@ -16,8 +19,19 @@ const planner = {
         step.call('model', { prompt: 'What shall we do?' });
       },
     },
-    asking: { waits: ['plan'], enter: (step) => { step.context.plan = step.event.text(); step.ask('plan', step.event.data); } },
-    paying: { waits: ['pay'], enter: (step) => { step.call('pay', '5'); } },
+    asking: {
+      waits: ['plan'],
+      enter: (step) => {
+        step.context.plan = step.event.text();
+        step.ask('plan', step.event.data);
+      },
+    },
+    paying: {
+      waits: ['pay'],
+      enter: (step) => {
+        step.call('pay', '5');
+      },
+    },
     napping: { enter: (step) => step.timer('nap', step.now + 1) },
     done: { final: true },
     dropped: { final: true },
@@ -26,11 +40,30 @@ const planner = {
   transitions: [
     { from: 'thinking', event: 'model.result', to: 'asking' },
     { from: 'thinking', event: 'model.failure', to: 'dropped' },
-    { from: '*', event: 'note', action(step) { (step.context.notes ??= []).push(step.event.data.length === 0 ? null : step.event.json()); } },
-    { from: 'asking', event: 'ping', action() { throw new Error('the action is broken'); } },
+    {
+      from: '*',
+      event: 'note',
+      action(step) {
+        (step.context.notes ??= []).push(step.event.data.length === 0 ? null : step.event.json());
+      },
+    },
+    {
+      from: 'asking',
+      event: 'ping',
+      action() {
+        throw new Error('the action is broken');
+      },
+    },
     { from: 'asking', event: 'plan.approved', to: 'paying', guard: (step) => step.event.who !== 'nobody' },
     { from: 'asking', event: 'plan.approved', to: 'broken' },
-    { from: 'asking', event: 'plan.edited', to: 'napping', action: (step) => { step.context.plan = step.event.text(); } },
+    {
+      from: 'asking',
+      event: 'plan.edited',
+      to: 'napping',
+      action: (step) => {
+        step.context.plan = step.event.text();
+      },
+    },
     { from: 'asking', event: 'plan.rejected', to: 'dropped' },
     { from: 'asking', event: 'plan.expired', to: 'dropped' },
     { from: 'paying', event: 'pay.result', to: 'done' },
@@ -43,17 +76,38 @@ const planner = {
 
 /** The same store, answering when other work has had its turn. */
 function late(store) {
-  const later = (name) => store[name] && (async (...words) => {
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    return store[name](...words);
-  });
+  const later = (name) =>
+    store[name] &&
+    (async (...words) => {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      return store[name](...words);
+    });
   return { ...store, commit: later('commit'), read: later('read'), list: later('list'), trim: later('trim') };
 }
 
 const kinds = {
-  'compiled-in memory': () => { let kept; return { store: undefined, again: false, kept }; },
-  'a store that answers at once': () => { const data = new Map(); return { again: true, get store() { return memory({ data }); } }; },
-  'a store that answers late': () => { const data = new Map(); return { again: true, get store() { return late(memory({ data })); } }; },
+  'compiled-in memory': () => {
+    let kept;
+    return { store: undefined, again: false, kept };
+  },
+  'a store that answers at once': () => {
+    const data = new Map();
+    return {
+      again: true,
+      get store() {
+        return memory({ data });
+      },
+    };
+  },
+  'a store that answers late': () => {
+    const data = new Map();
+    return {
+      again: true,
+      get store() {
+        return late(memory({ data }));
+      },
+    };
+  },
 };
 
 const calls = { model: async () => 'Sleep well.', pay: async () => 'paid' };
@@ -89,7 +143,10 @@ for (const [kind, make] of Object.entries(kinds)) {
     equal(done.status, 'done');
     const versions = [];
     for await (const block of engine.history('a')) versions.push(block.version);
-    check(versions.every((version, index) => version === index + 1), `versions are contiguous: ${versions}`);
+    check(
+      versions.every((version, index) => version === index + 1),
+      `versions are contiguous: ${versions}`,
+    );
     equal(versions.length, done.version);
     const agents = [];
     for await (const agent of engine.agents()) agents.push(agent.stream);
@@ -183,7 +240,13 @@ for (const [kind, make] of Object.entries(kinds)) {
     equal((await until(engine, 'a', (view) => view.state === 'asking')).context.plan, 'At last.');
     equal(keys.size, 1);
     await engine.close();
-    const final = await start(make(), { calls: { model: () => { throw new CallFailure('never', { final: true }); } } });
+    const final = await start(make(), {
+      calls: {
+        model: () => {
+          throw new CallFailure('never', { final: true });
+        },
+      },
+    });
     await final.create('a', 'planner');
     await until(final, 'a', (view) => view.state === 'dropped');
     await final.close();
@@ -222,12 +285,22 @@ for (const [kind, make] of Object.entries(kinds)) {
   if (make().again) {
     test(`${kind}: a new engine goes on`, async () => {
       const where = make();
-      const first = await start(where, { calls: { model: () => new Promise(() => {}), pay: () => new Promise(() => {}) } });
+      const first = await start(where, {
+        calls: { model: () => new Promise(() => {}), pay: () => new Promise(() => {}) },
+      });
       await first.create('a', 'planner');
       await first.create('b', 'planner');
       await first.close();
       const repeated = [];
-      const second = await start(where, { calls: { ...calls, model: async (request, call) => { repeated.push(call.repeated, call.attempt); return 'Again.'; } } });
+      const second = await start(where, {
+        calls: {
+          ...calls,
+          model: async (request, call) => {
+            repeated.push(call.repeated, call.attempt);
+            return 'Again.';
+          },
+        },
+      });
       equal((await until(second, 'a', (view) => view.state === 'asking')).context.plan, 'Again.');
       await until(second, 'b', (view) => view.state === 'asking');
       equal(JSON.stringify(repeated), '[true,2,true,2]');
@@ -241,7 +314,14 @@ for (const [kind, make] of Object.entries(kinds)) {
       await until(first, 'a', (view) => view.state === 'asking');
       await first.approve('a');
       await first.close();
-      const second = await start(where, { calls: { ...calls, pay: async () => { throw new Error('must not be called'); } } });
+      const second = await start(where, {
+        calls: {
+          ...calls,
+          pay: async () => {
+            throw new Error('must not be called');
+          },
+        },
+      });
       const asked = await until(second, 'a', (view) => view.state === 'asking');
       equal(asked.context.turns, 1);
       await second.close();
@@ -261,10 +341,22 @@ for (const [kind, make] of Object.entries(kinds)) {
     });
 
     test(`${kind}: a hundred agents share commits`, async () => {
-      let commits = 0, appends = 0;
+      let commits = 0,
+        appends = 0;
       const data = new Map();
       const inner = kind.endsWith('late') ? late(memory({ data })) : memory({ data });
-      const engine = await open({ machines: [planner], calls, store: { ...inner, commit: (batch) => { commits++; appends += batch.length; return inner.commit(batch); } } });
+      const engine = await open({
+        machines: [planner],
+        calls,
+        store: {
+          ...inner,
+          commit: (batch) => {
+            commits++;
+            appends += batch.length;
+            return inner.commit(batch);
+          },
+        },
+      });
       await Promise.all(Array.from({ length: 100 }, (_, n) => engine.create(`agent-${n}`, 'planner')));
       for (let n = 0; n < 100; n++) await until(engine, `agent-${n}`, (view) => view.state === 'asking');
       check(appends >= 200 && commits * 8 <= appends, `${appends} appends in ${commits} commits`);
@@ -277,7 +369,8 @@ for (const [kind, make] of Object.entries(kinds)) {
         const inner = memory({ data });
         let doubt = 0;
         const store = {
-          ...inner, async commit(batch) {
+          ...inner,
+          async commit(batch) {
             if (++doubt === 2) {
               if (applied) inner.commit(batch);
               throw new Error('the connection was lost');
@@ -301,13 +394,22 @@ test('machines that can get stuck do not load', async () => {
   const broken = { ...planner, transitions: planner.transitions.filter(({ event }) => event !== 'plan.expired') };
   const error = await fails('E_MACHINE', () => open({ machines: [broken] }));
   check(/plan|expired/.test(error.message), error.message);
-  await fails('E_MACHINE', () => open({ machines: [{ ...planner, states: { ...planner.states, extra: { wait: [] } } }] }));
+  await fails('E_MACHINE', () =>
+    open({ machines: [{ ...planner, states: { ...planner.states, extra: { wait: [] } } }] }),
+  );
   await fails('E_ARGUMENT', () => open({ limits: { nonsense: 1 } }));
 });
 
 test('handlers must be synchronous', async () => {
   const engine = await open({
-    machines: [{ name: 'm', signals: ['go'], states: { a: { async enter() {} }, end: { final: true } }, transitions: [{ from: 'a', event: 'go', to: 'end' }] }],
+    machines: [
+      {
+        name: 'm',
+        signals: ['go'],
+        states: { a: { async enter() {} }, end: { final: true } },
+        transitions: [{ from: 'a', event: 'go', to: 'end' }],
+      },
+    ],
   });
   await engine.create('x', 'm').catch(() => {});
   const view = await engine.view('x');
@@ -318,10 +420,22 @@ test('handlers must be synchronous', async () => {
 
 test('large contexts, memory growth, bytes', async () => {
   const counter = {
-    name: 'counter', context: 'bytes', initial: 8, signals: ['grow'],
+    name: 'counter',
+    context: 'bytes',
+    initial: 8,
+    signals: ['grow'],
     states: { a: {}, end: { final: true } },
     transitions: [
-      { from: 'a', event: 'grow', action(step) { const bytes = new Uint8Array(step.context.length * 2 + 1); bytes.set(step.context); bytes[0]++; step.context = bytes; } },
+      {
+        from: 'a',
+        event: 'grow',
+        action(step) {
+          const bytes = new Uint8Array(step.context.length * 2 + 1);
+          bytes.set(step.context);
+          bytes[0]++;
+          step.context = bytes;
+        },
+      },
       { from: 'a', event: 'cancel', to: 'end' },
     ],
   };
@@ -336,9 +450,14 @@ test('large contexts, memory growth, bytes', async () => {
 
 test('many engines of one module; text beyond ASCII', async () => {
   const module = await load();
-  const engines = await Promise.all(Array.from({ length: 20 }, () => open({ wasm: module, machines: [planner], calls: { model: async (request, { json }) => 'Schlaf gut, 世界 🌍' } })));
+  const engines = await Promise.all(
+    Array.from({ length: 20 }, () =>
+      open({ wasm: module, machines: [planner], calls: { model: async (request, { json }) => 'Schlaf gut, 世界 🌍' } }),
+    ),
+  );
   await Promise.all(engines.map((engine, n) => engine.create(`агент-${n}`, 'planner')));
-  for (const [n, engine] of engines.entries()) equal((await until(engine, `агент-${n}`, (view) => view.state === 'asking')).context.plan, 'Schlaf gut, 世界 🌍');
+  for (const [n, engine] of engines.entries())
+    equal((await until(engine, `агент-${n}`, (view) => view.state === 'asking')).context.plan, 'Schlaf gut, 世界 🌍');
   equal(new Set(engines.map((engine) => engine.machineHash('planner'))).size, 1);
   await Promise.all(engines.map((engine) => engine.close()));
 });
@@ -347,7 +466,9 @@ test('traces, diagrams, signals that abort', async () => {
   const controller = new AbortController();
   const engine = await open({ machines: [planner], calls, signal: controller.signal });
   const seen = [];
-  const reading = (async () => { for await (const record of engine.traces()) seen.push(record.kind); })();
+  const reading = (async () => {
+    for await (const record of engine.traces()) seen.push(record.kind);
+  })();
   await engine.create('a', 'planner');
   await until(engine, 'a', (view) => view.state === 'asking');
   check(engine.diagram('planner', { state: 'asking' }).startsWith('stateDiagram'), 'Mermaid');

@@ -6,7 +6,8 @@ import { Skip, check, finish, test } from '../harness.mjs';
 
 const root = new URL('../../../', import.meta.url).pathname;
 const build = `${root}build/wasi`;
-const run = (command, ...words) => execFileSync(command, words, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const run = (command, ...words) =>
+  execFileSync(command, words, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const runner = `
   import { readFileSync } from 'node:fs';
   import { WASI } from 'node:wasi';
@@ -18,7 +19,16 @@ for (const name of ['test_effects', 'test_machine']) {
   test(`tests/${name}.c`, () => {
     if (!existsSync('/usr/include/wasm32-wasi/stdio.h')) throw new Skip('the package wasi-libc is not installed');
     mkdirSync(build, { recursive: true });
-    run('clang', '--target=wasm32-wasi', '-O1', '-I.', '-DPAGENT_NO_POSIX', '-o', `${build}/${name}.wasm`, `tests/${name}.c`);
+    run(
+      'clang',
+      '--target=wasm32-wasi',
+      '-O1',
+      '-I.',
+      '-DPAGENT_NO_POSIX',
+      '-o',
+      `${build}/${name}.wasm`,
+      `tests/${name}.c`,
+    );
     const said = run('node', '--no-warnings', '--input-type=module', '-e', runner, `${build}/${name}.wasm`);
     const [, passed, failed] = /(\d+) passed, (\d+) failed, 0 skipped\s*$/.exec(said) ?? [];
     check(Number(passed) > 0 && failed === '0', said.slice(-2000));

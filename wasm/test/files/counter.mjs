@@ -7,15 +7,27 @@ import { open } from '../../index.js';
 import { files } from '../../stores/node.js';
 
 export const counter = {
-  name: 'counter', version: 1, context: 'bytes', initial: 4, signals: ['add', 'ask'], approvals: ['more'],
+  name: 'counter',
+  version: 1,
+  context: 'bytes',
+  initial: 4,
+  signals: ['add', 'ask'],
+  approvals: ['more'],
   states: {
     counting: {},
-    asking: { waits: ['more'], defer: true, enter: (step) => { step.ask('more', 'go on?'); } },
+    asking: {
+      waits: ['more'],
+      defer: true,
+      enter: (step) => {
+        step.ask('more', 'go on?');
+      },
+    },
     done: { final: true },
   },
   transitions: [
     {
-      from: 'counting', event: 'add',
+      from: 'counting',
+      event: 'add',
       action(step) {
         const context = step.context.slice();
         new DataView(context.buffer).setUint32(0, countOf(context) + 1, true);
@@ -36,15 +48,18 @@ export const countOf = (context) => new DataView(context.buffer, context.byteOff
 async function serve(path, agents, limit = Infinity) {
   const engine = await open({ machines: [counter], store: files(path, { segmentSize: 20_000 }) });
   let count = 0;
-  await Promise.all(Array.from({ length: agents }, async (_, number) => {
-    const agent = `agent-${number}`;
-    if (!await engine.has(agent)) await engine.create(agent, 'counter');
-    for (;;) {
-      const { version } = await engine.post(agent, 'add', 'js');
-      writeSync(1, `${agent} ${version}\n`);
-      if (++count >= limit) process.kill(process.pid, 'SIGKILL');
-    }
-  }));
+  await Promise.all(
+    Array.from({ length: agents }, async (_, number) => {
+      const agent = `agent-${number}`;
+      if (!(await engine.has(agent))) await engine.create(agent, 'counter');
+      for (;;) {
+        const { version } = await engine.post(agent, 'add', 'js');
+        writeSync(1, `${agent} ${version}\n`);
+        if (++count >= limit) process.kill(process.pid, 'SIGKILL');
+      }
+    }),
+  );
 }
 
-if (process.argv[1]?.endsWith('counter.mjs')) await serve(process.argv[2], Number(process.argv[3]), Number(process.argv[4] ?? Infinity));
+if (process.argv[1]?.endsWith('counter.mjs'))
+  await serve(process.argv[2], Number(process.argv[3]), Number(process.argv[4] ?? Infinity));

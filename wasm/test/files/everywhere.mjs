@@ -14,7 +14,8 @@ const here = new URL('./', import.meta.url).pathname;
 const root = join(here, '../../..');
 const folder = mkdtempSync(join(tmpdir(), 'everywhere-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
-const run = (command, ...words) => execFileSync(command, words, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const run = (command, ...words) =>
+  execFileSync(command, words, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const native = (...words) => run(join(folder, 'native'), join(folder, words.shift()), ...words).trim();
 const pagentctl = (store, ...words) => run(join(folder, 'pagentctl'), join(folder, store), ...words);
 
@@ -35,7 +36,8 @@ async function ownModule() {
 
 async function rawOf(engine, agent) {
   const blocks = [];
-  for await (const { raw } of engine.history(agent)) blocks.push(Buffer.from(raw.slice(16, 60)).toString('hex') + Buffer.from(raw.slice(64)).toString('hex'));
+  for await (const { raw } of engine.history(agent))
+    blocks.push(Buffer.from(raw.slice(16, 60)).toString('hex') + Buffer.from(raw.slice(64)).toString('hex'));
   return blocks;
 }
 
@@ -77,7 +79,10 @@ test('native, C in WebAssembly, JavaScript, native again', async () => {
   await inJs.moveOut('wanderer');
   writeFileSync(join(folder, 'three.pagent'), await inJs.export('wanderer'));
   const after = await rawOf(inJs, 'wanderer');
-  check(before.every((block, index) => block === after[index]), 'the blocks stay the same bytes');
+  check(
+    before.every((block, index) => block === after[index]),
+    'the blocks stay the same bytes',
+  );
   await inJs.close();
 
   pagentctl('last', 'import', join(folder, 'three.pagent'), '--create');

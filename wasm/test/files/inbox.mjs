@@ -25,12 +25,15 @@ async function answered(letters, id) {
   for (;;) {
     const receipt = letters.receipt(id);
     if (receipt !== undefined) return receipt;
-    await new Promise((done) => { setTimeout(done, 5); });
+    await new Promise((done) => {
+      setTimeout(done, 5);
+    });
   }
 }
 
 test('an owner in JavaScript answers', async () => {
-  const path = fresh(), engine = await start(path);
+  const path = fresh(),
+    engine = await start(path);
   const letters = await inbox(path);
   equal(letters.receipt('m1'), undefined);
   letters.send({ verb: 'create', agent: 'a', machine: 'counter', id: 'm1' });
@@ -54,7 +57,9 @@ test('an owner in JavaScript answers', async () => {
 });
 
 test('what the owner refuses is thrown, with its name', async () => {
-  const path = fresh(), engine = await start(path), letters = await inbox(path);
+  const path = fresh(),
+    engine = await start(path),
+    letters = await inbox(path);
   letters.send({ verb: 'post', agent: 'nobody', signal: 'add', id: 'm1' });
   await fails('E_NOT_FOUND', () => answered(letters, 'm1'));
   await engine.create('a', 'counter');
@@ -65,7 +70,9 @@ test('what the owner refuses is thrown, with its name', async () => {
 });
 
 test('what can not be sent', async () => {
-  const path = fresh(), engine = await start(path), letters = await inbox(path);
+  const path = fresh(),
+    engine = await start(path),
+    letters = await inbox(path);
   await engine.close();
   await fails('E_ARGUMENT', () => letters.send({ verb: 'post', agent: 'a', signal: 'add' }));
   await fails('E_ARGUMENT', () => letters.send({ verb: 'bake', agent: 'a', id: 'm1' }));
@@ -77,11 +84,13 @@ test('what can not be sent', async () => {
 });
 
 test('messages wait for the next owner: a native one', async () => {
-  const path = fresh(), engine = await start(path);
+  const path = fresh(),
+    engine = await start(path);
   await engine.create('a', 'counter');
   await engine.close();
   const letters = await inbox(path);
-  for (let i = 0; i < 3; i++) letters.send({ verb: 'post', agent: 'a', signal: 'add', data: 'from JavaScript', id: `m${i}` });
+  for (let i = 0; i < 3; i++)
+    letters.send({ verb: 'post', agent: 'a', signal: 'add', data: 'from JavaScript', id: `m${i}` });
   equal(letters.receipt('m0'), undefined);
   const [state, , count] = native(path, 'add', 'a', '2').split(' ');
   equal(`${state} ${count}`, 'counting 5');

@@ -1,8 +1,8 @@
 // Opens a database file with whatever SQLite this runtime has; better-sqlite3 where it is asked for.
 
-export const driver = globalThis.Bun ? 'bun:sqlite' : process.env.SQLITE_DRIVER ?? 'node:sqlite';
+export const driver = globalThis.Bun ? 'bun:sqlite' : (process.env.SQLITE_DRIVER ?? 'node:sqlite');
 
-const { open } = await ({
+const { open } = await {
   async 'bun:sqlite'() {
     const { Database } = await import('bun:sqlite');
     return { open: (path) => new Database(path) };
@@ -15,6 +15,6 @@ const { open } = await ({
     const { default: Database } = await import('better-sqlite3');
     return { open: (path) => new Database(path) };
   },
-})[driver]();
+}[driver]();
 
 export { open };

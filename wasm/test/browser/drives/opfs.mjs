@@ -10,7 +10,7 @@ const module = '/test/browser/parts/opfs.mjs';
 const root = fileURLToPath(new URL('../../../..', import.meta.url));
 
 const supported = async (t, page) => {
-  if (!await page.call(module, 'supported')) t.skip('no file handles in workers here');
+  if (!(await page.call(module, 'supported'))) t.skip('no file handles in workers here');
 };
 
 export const tests = {
@@ -19,7 +19,8 @@ export const tests = {
     const rounds = 4;
     let known = {};
     for (let round = 0; round <= rounds; round++) {
-      const browser = await t.launch(), page = await browser.page(t.url);
+      const browser = await t.launch(),
+        page = await browser.page(t.url);
       if (round === 0) await supported(t, page);
       await page.call(module, 'begin', 'open', 'kill', { waitMs: 10000, segmentSize: 50000 });
       const found = await page.call(module, 'run', 'versions');
@@ -34,7 +35,8 @@ export const tests = {
       }
       await page.call(module, 'run', 'appendForEver', round % 2 === 0 ? 1 : 10);
       const end = Date.now() + 700 + round * 230;
-      while (Date.now() < end || Object.keys(known).length === 0) known = { ...known, ...await page.call(module, 'acknowledged') };
+      while (Date.now() < end || Object.keys(known).length === 0)
+        known = { ...known, ...(await page.call(module, 'acknowledged')) };
       await browser.kill();
       for (let i = 0; i < 250 && existsSync(join(t.profile, 'prefs.js.puppeteer')); i++) await pause(20); // the driver's own
     }
@@ -43,7 +45,8 @@ export const tests = {
 
   async 'a full quota is E_NO_SPACE, and passes'(t) {
     if (t.kind !== 'chromium') t.skip('only Chromium lets a driver set a quota');
-    const browser = await t.launch(), page = await browser.page(t.url);
+    const browser = await t.launch(),
+      page = await browser.page(t.url);
     await page.call(module, 'begin', 'open', 'quota', {}, { retryPauseMs: 20 });
     await page.call(module, 'run', 'add', 'a', 3);
     const usage = await page.call(module, 'usage');
@@ -61,14 +64,16 @@ export const tests = {
 
   async 'its files are a native store'(t) {
     if (t.kind === 'webkit') t.skip('it has no OPFS');
-    const browser = await t.launch(), page = await browser.page(t.url);
+    const browser = await t.launch(),
+      page = await browser.page(t.url);
     await supported(t, page);
     await page.call(module, 'begin', 'open', 'native', { segmentSize: 20000 });
     await page.call(module, 'run', 'add', 'a', 120);
     await page.call(module, 'run', 'add', 'b', 30);
     await page.call(module, 'run', 'close');
     await page.call(module, 'run', 'open', 'native');
-    const files = await page.call(module, 'run', 'base64'), store = join(t.profile, 'native-store');
+    const files = await page.call(module, 'run', 'base64'),
+      store = join(t.profile, 'native-store');
     await page.call(module, 'run', 'close');
     await browser.close();
     mkdirSync(store);

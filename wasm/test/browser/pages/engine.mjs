@@ -10,7 +10,10 @@ export const tests = {
     const engine = await start(fresh());
     t.equal((await engine.create('ada', 'traveller', { where: 'Rome', napMs: 20 })).version, 1);
     const asking = await until(engine, 'ada', ({ state }) => state === 'asking');
-    t.equal(asking.effects.map(({ kind, name }) => [kind, name]), [['approval', 'plan']]);
+    t.equal(
+      asking.effects.map(({ kind, name }) => [kind, name]),
+      [['approval', 'plan']],
+    );
     t.equal(asking.effects[0].text(), 'Walk to Rome.');
     await t.throws(engine.approve('ada', { digest: '00000000000000aa' }), /./);
     await engine.approve('ada', { who: 'Bea', digest: asking.effects[0].digest });
@@ -22,21 +25,33 @@ export const tests = {
   },
 
   async 'a new engine goes on where the old one was'(t) {
-    const name = fresh(), keys = [];
-    const first = await start(name, { pay: (request, { key }) => { keys.push(key); return new Promise(() => {}); } });
+    const name = fresh(),
+      keys = [];
+    const first = await start(name, {
+      pay: (request, { key }) => {
+        keys.push(key);
+        return new Promise(() => {});
+      },
+    });
     await first.create('ada', 'traveller', { where: 'Rome', napMs: 1 });
     await until(first, 'ada', ({ state }) => state === 'asking');
     await first.approve('ada');
     while (keys.length === 0) await pause(5);
     await first.close();
-    const second = await start(name, { pay: async (request, { key, attempt, repeated }) => { keys.push(key, attempt, repeated); return 'paid'; } });
+    const second = await start(name, {
+      pay: async (request, { key, attempt, repeated }) => {
+        keys.push(key, attempt, repeated);
+        return 'paid';
+      },
+    });
     await until(second, 'ada', ({ status }) => status === 'done');
     t.equal(keys, [keys[0], keys[0], 2, true]);
     await second.close();
   },
 
   async 'the later of two engines has the agent'(t) {
-    const name = fresh(), first = await start(name);
+    const name = fresh(),
+      first = await start(name);
     await first.create('shared', 'ledger');
     const second = await start(name);
     await second.post('shared', 'add', 'second');

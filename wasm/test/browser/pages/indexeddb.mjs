@@ -5,17 +5,21 @@ import { makeAppend, makeBlock, same, streamOf } from '../tools.mjs';
 
 let number = 0;
 const fresh = (options) => openStore(`page-${Date.now()}-${++number}`, options);
-const a = streamOf(0), b = streamOf(1), c = streamOf(2);
-const versions = (blocks) => blocks.map((block) => Number(new DataView(block.buffer, block.byteOffset).getBigUint64(24, true)));
+const a = streamOf(0),
+  b = streamOf(1),
+  c = streamOf(2);
+const versions = (blocks) =>
+  blocks.map((block) => Number(new DataView(block.buffer, block.byteOffset).getBigUint64(24, true)));
 const newest = (stream, maxBytes = 1 << 20) => ({ stream, mode: 'newest', version: 0, maxBytes });
 
 /** Opens the database past the store. */
-const raw = (name, version, upgrade) => new Promise((resolve, reject) => {
-  const request = globalThis.indexedDB.open(name, version);
-  request.onupgradeneeded = () => upgrade?.(request.result);
-  request.onsuccess = () => resolve(request.result);
-  request.onerror = () => reject(request.error);
-});
+const raw = (name, version, upgrade) =>
+  new Promise((resolve, reject) => {
+    const request = globalThis.indexedDB.open(name, version);
+    request.onupgradeneeded = () => upgrade?.(request.result);
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
 
 export const tests = {
   async 'an append is read back'(t) {
@@ -32,17 +36,32 @@ export const tests = {
 
   async 'each append of a batch is judged alone'(t) {
     const store = await fresh();
-    await store.commit([makeAppend({ stream: a, expected: 0, based: 0 }), makeAppend({ stream: b, expected: 0, epoch: 7, based: 0 })]);
-    const results = await store.commit([
-      makeAppend({ stream: a, expected: 0 }), makeAppend({ stream: b, expected: 1, epoch: 6 }), makeAppend({ stream: c, expected: 0, based: 0 }),
-      makeAppend({ stream: c, expected: 1, count: 2 }), makeAppend({ stream: c, expected: 1 }),
+    await store.commit([
+      makeAppend({ stream: a, expected: 0, based: 0 }),
+      makeAppend({ stream: b, expected: 0, epoch: 7, based: 0 }),
     ]);
-    t.equal(results, [{ result: 'conflict', version: 1 }, { result: 'fenced' }, { result: 'ok' }, { result: 'ok' }, { result: 'conflict', version: 3 }]);
+    const results = await store.commit([
+      makeAppend({ stream: a, expected: 0 }),
+      makeAppend({ stream: b, expected: 1, epoch: 6 }),
+      makeAppend({ stream: c, expected: 0, based: 0 }),
+      makeAppend({ stream: c, expected: 1, count: 2 }),
+      makeAppend({ stream: c, expected: 1 }),
+    ]);
+    t.equal(results, [
+      { result: 'conflict', version: 1 },
+      { result: 'fenced' },
+      { result: 'ok' },
+      { result: 'ok' },
+      { result: 'conflict', version: 3 },
+    ]);
     t.equal((await store.read(newest(a))).version, 1);
     t.equal((await store.read(newest(b))).version, 1);
     const { version, blocks } = await store.read(newest(c));
     t.equal([version, versions(blocks)], [3, [1, 2, 3]]);
-    t.equal(await store.commit([makeAppend({ stream: c, expected: 3 }), makeAppend({ stream: c, expected: 4 })]), [{ result: 'ok' }, { result: 'ok' }]);
+    t.equal(await store.commit([makeAppend({ stream: c, expected: 3 }), makeAppend({ stream: c, expected: 4 })]), [
+      { result: 'ok' },
+      { result: 'ok' },
+    ]);
     t.equal(await store.commit([]), []);
     store.close();
   },
@@ -50,7 +69,9 @@ export const tests = {
   async 'concurrent commits: one winner'(t) {
     const store = await fresh();
     for (let round = 0; round < 20; round++) {
-      const racers = Array.from({ length: 8 }, (_, salt) => store.commit([makeAppend({ stream: a, expected: round, salt })]));
+      const racers = Array.from({ length: 8 }, (_, salt) =>
+        store.commit([makeAppend({ stream: a, expected: round, salt })]),
+      );
       const results = (await Promise.all(racers)).map(([{ result }]) => result);
       t.equal(results.filter((result) => result === 'ok').length, 1);
       t.equal(results.filter((result) => result === 'conflict').length, 7);
@@ -59,8 +80,11 @@ export const tests = {
   },
 
   async 'views of a larger memory, and shared ones, are copied'(t) {
-    const name = `page-${Date.now()}-${++number}`, store = await openStore(name);
-    const append = makeAppend({ stream: a, expected: 0, based: 0 }), block = append.blocks[0], memory = new Uint8Array(1 << 20);
+    const name = `page-${Date.now()}-${++number}`,
+      store = await openStore(name);
+    const append = makeAppend({ stream: a, expected: 0, based: 0 }),
+      block = append.blocks[0],
+      memory = new Uint8Array(1 << 20);
     memory.set(block, 4096);
     append.blocks[0] = memory.subarray(4096, 4096 + block.length);
     const commit = store.commit([append]);
@@ -74,8 +98,11 @@ export const tests = {
 
   async 'read: newest, base, from'(t) {
     const store = await fresh();
-    for (let version = 1; version <= 20; version++) { // snapshots at 1, 8, 15
-      t.equal(await store.commit([makeAppend({ stream: a, expected: version - 1, based: (version - 1) % 7 })]), [{ result: 'ok' }]);
+    for (let version = 1; version <= 20; version++) {
+      // snapshots at 1, 8, 15
+      t.equal(await store.commit([makeAppend({ stream: a, expected: version - 1, based: (version - 1) % 7 })]), [
+        { result: 'ok' },
+      ]);
     }
     const read = async (mode, version, maxBytes = 1 << 20) => {
       const answer = await store.read({ stream: a, mode, version, maxBytes });
@@ -99,15 +126,29 @@ export const tests = {
     t.equal(await read('base', 0), [20, upTo20(15), false], 'base 0 after trim');
     t.equal(await read('base', 14), [20, [], true], 'base 14 after trim');
     t.equal(await read('from', 14), [20, [], true], 'from 14 after trim');
-    t.equal(await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]), [{ result: 'conflict', version: 20 }], 'rule H');
-    t.equal(await store.commit([makeAppend({ stream: a, expected: 13 })]), [{ result: 'conflict', version: 20 }], 'rule H');
+    t.equal(
+      await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]),
+      [{ result: 'conflict', version: 20 }],
+      'rule H',
+    );
+    t.equal(
+      await store.commit([makeAppend({ stream: a, expected: 13 })]),
+      [{ result: 'conflict', version: 20 }],
+      'rule H',
+    );
     store.close();
   },
 
   async 'trim leaves blocks that the transcript stands in'(t) {
     const store = await fresh();
-    await store.commit([makeAppend({ stream: a, expected: 0, based: 0 }), makeAppend({ stream: b, expected: 0, based: 0 })]);
-    await store.commit([makeAppend({ stream: a, expected: 1, based: 0, flags: 16 }), makeAppend({ stream: b, expected: 1, based: 0 })]);
+    await store.commit([
+      makeAppend({ stream: a, expected: 0, based: 0 }),
+      makeAppend({ stream: b, expected: 0, based: 0 }),
+    ]);
+    await store.commit([
+      makeAppend({ stream: a, expected: 1, based: 0, flags: 16 }),
+      makeAppend({ stream: b, expected: 1, based: 0 }),
+    ]);
     t.equal(await store.trim(), 1);
     t.equal(versions((await store.read({ stream: a, mode: 'base', version: 0, maxBytes: 9999 })).blocks), [1, 2]);
     store.close();
@@ -119,21 +160,38 @@ export const tests = {
     append.blocks = [41, 42, 43].map((version) => makeBlock({ stream: a, version, based: version - 41 }));
     t.equal(await store.commit([append]), [{ result: 'ok' }]);
     t.equal(versions((await store.read(newest(a))).blocks), [41, 42, 43]);
-    t.equal(await store.read({ stream: a, mode: 'from', version: 40, maxBytes: 999 }), { version: 43, blocks: [], trimmed: true });
+    t.equal(await store.read({ stream: a, mode: 'from', version: 40, maxBytes: 999 }), {
+      version: 43,
+      blocks: [],
+      trimmed: true,
+    });
     t.equal(await store.commit([makeAppend({ stream: a, expected: 43 })]), [{ result: 'ok' }]);
     store.close();
   },
 
   async 'list: all, due, flags; pages; nextDue'(t) {
-    const store = await fresh(), streams = Array.from({ length: 250 }, (_, i) => streamOf(i));
-    await store.commit(streams.map((stream, i) => makeAppend({
-      stream, expected: 0, based: 0, due: i % 10 === 0 ? Infinity : 1000 + i, flags: i % 50 === 7 ? 8 : 0,
-    })));
+    const store = await fresh(),
+      streams = Array.from({ length: 250 }, (_, i) => streamOf(i));
+    await store.commit(
+      streams.map((stream, i) =>
+        makeAppend({
+          stream,
+          expected: 0,
+          based: 0,
+          due: i % 10 === 0 ? Infinity : 1000 + i,
+          flags: i % 50 === 7 ? 8 : 0,
+        }),
+      ),
+    );
     const all = async (request) => {
       const found = [];
       let answer = {};
       do {
-        answer = await store.list({ limit: 7, ...request, ...answer.cursor !== undefined && { cursor: answer.cursor } });
+        answer = await store.list({
+          limit: 7,
+          ...request,
+          ...(answer.cursor !== undefined && { cursor: answer.cursor }),
+        });
         t.check(answer.items.length <= 7, 'the limit');
         found.push(...answer.items);
       } while (answer.cursor !== undefined);
@@ -142,15 +200,38 @@ export const tests = {
     const set = (found) => found.map(({ stream }) => streams.indexOf(stream)).sort((x, y) => x - y);
     const numbers = (wanted) => streams.map((_, i) => i).filter(wanted);
     const everything = await all({});
-    t.equal(set(everything.found), numbers(() => true), 'all');
+    t.equal(
+      set(everything.found),
+      numbers(() => true),
+      'all',
+    );
     t.equal(everything.nextDue, 1001);
-    t.equal(everything.found.find(({ stream }) => stream === streams[10]), { stream: streams[10], version: 1, due: Infinity, time: 1001, state: 3, status: 'waiting', flags: 0 });
+    t.equal(
+      everything.found.find(({ stream }) => stream === streams[10]),
+      { stream: streams[10], version: 1, due: Infinity, time: 1001, state: 3, status: 'waiting', flags: 0 },
+    );
     const due = await all({ dueBefore: 1100 });
-    t.equal(set(due.found), numbers((i) => i % 10 !== 0 && i <= 100), 'due');
+    t.equal(
+      set(due.found),
+      numbers((i) => i % 10 !== 0 && i <= 100),
+      'due',
+    );
     t.equal(due.nextDue, 1101);
-    t.equal(due.found.map((item) => item.due), due.found.map((item) => item.due).sort((x, y) => x - y), 'the most urgent first');
-    t.equal(set((await all({ flags: 8 })).found), numbers((i) => i % 50 === 7), 'flags');
-    t.equal(set((await all({ flags: 8 | 1, dueBefore: 1020 })).found), numbers((i) => i % 50 === 7 || (i % 10 !== 0 && i <= 20)), 'either');
+    t.equal(
+      due.found.map((item) => item.due),
+      due.found.map((item) => item.due).sort((x, y) => x - y),
+      'the most urgent first',
+    );
+    t.equal(
+      set((await all({ flags: 8 })).found),
+      numbers((i) => i % 50 === 7),
+      'flags',
+    );
+    t.equal(
+      set((await all({ flags: 8 | 1, dueBefore: 1020 })).found),
+      numbers((i) => i % 50 === 7 || (i % 10 !== 0 && i <= 20)),
+      'either',
+    );
     t.equal(await store.list({ limit: 5, dueBefore: 2000 }).then(({ nextDue }) => nextDue), Infinity);
     t.equal((await store.list({ limit: 250 })).cursor, undefined, 'a full last page is the last');
     await store.commit([makeAppend({ stream: streams[1], expected: 1 })]);
@@ -159,7 +240,8 @@ export const tests = {
   },
 
   async 'a large history is read in pieces'(t) {
-    const store = await fresh(), count = 20000;
+    const store = await fresh(),
+      count = 20000;
     for (let expected = 0; expected < count; expected += 1000) {
       const append = makeAppend({ stream: a, expected, count: 1000, based: 1 });
       if (expected === 0) append.blocks[0] = makeBlock({ stream: a, version: 1, based: 0, payload: 300000 });
@@ -192,7 +274,11 @@ export const tests = {
   async 'a newer schema in another tab: closes and says so'(t) {
     const name = `page-${Date.now()}-${++number}`;
     let told;
-    const store = await openStore(name, { closed: (reason) => { told = reason.message; } });
+    const store = await openStore(name, {
+      closed: (reason) => {
+        told = reason.message;
+      },
+    });
     const commit = store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]); // under way: ends well
     const newer = await raw(name, 99, () => {});
     t.equal(await commit, [{ result: 'ok' }]);
@@ -207,11 +293,16 @@ export const tests = {
     const name = `page-${Date.now()}-${++number}`;
     (await raw(name, 1, () => {})).close();
     globalThis.indexedDB.deleteDatabase(name);
-    const old = await raw(name, 1, () => {}), gone = globalThis.indexedDB.deleteDatabase(name);
+    const old = await raw(name, 1, () => {}),
+      gone = globalThis.indexedDB.deleteDatabase(name);
     let blocked = 0;
-    gone.onblocked = () => { blocked++; };
+    gone.onblocked = () => {
+      blocked++;
+    };
     const opening = openStore(name);
-    await new Promise((resolve) => { setTimeout(resolve, 50); });
+    await new Promise((resolve) => {
+      setTimeout(resolve, 50);
+    });
     old.close();
     const store = await opening;
     t.equal(await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]), [{ result: 'ok' }]);
@@ -219,7 +310,8 @@ export const tests = {
   },
 
   async 'closed stores and read-only ones refuse'(t) {
-    const name = `page-${Date.now()}-${++number}`, store = await openStore(name);
+    const name = `page-${Date.now()}-${++number}`,
+      store = await openStore(name);
     await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]);
     store.close();
     await t.throws(store.commit([makeAppend({ stream: a, expected: 1 })]), /closed/);
@@ -232,13 +324,16 @@ export const tests = {
   },
 
   async 'a database that was deleted and made again is another one'(t) {
-    const name = `page-${Date.now()}-${++number}`, factory = globalThis.indexedDB;
+    const name = `page-${Date.now()}-${++number}`,
+      factory = globalThis.indexedDB;
     const opened = [];
-    const watched = { open: (...args) => {
-      const request = factory.open(...args);
-      request.addEventListener('success', () => opened.push(request.result));
-      return request;
-    } };
+    const watched = {
+      open: (...args) => {
+        const request = factory.open(...args);
+        request.addEventListener('success', () => opened.push(request.result));
+        return request;
+      },
+    };
     const store = await openStore(name, { factory: watched });
     await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]);
     opened[0].close(); // as a browser does to a page that sleeps
@@ -246,13 +341,16 @@ export const tests = {
     t.equal(await store.commit([makeAppend({ stream: a, expected: 1 })]), [{ result: 'ok' }], 'reconnects');
     opened[1].close();
     await t.throws(store.read(newest(a)), /./);
-    await new Promise((resolve) => { factory.deleteDatabase(name).onsuccess = resolve; });
+    await new Promise((resolve) => {
+      factory.deleteDatabase(name).onsuccess = resolve;
+    });
     await t.throws(store.read(newest(a)), /was cleared/);
     await t.throws(store.commit([makeAppend({ stream: a, expected: 0 })]), /was cleared/);
   },
 
   async 'what cannot be cloned is refused, and leaves nothing behind'(t) {
-    const store = await fresh(), append = makeAppend({ stream: a, expected: 0, based: 0 });
+    const store = await fresh(),
+      append = makeAppend({ stream: a, expected: 0, based: 0 });
     append.summary.status = () => {};
     await t.throws(store.commit([makeAppend({ stream: b, expected: 0, based: 0 }), append]), /./);
     t.equal((await store.read(newest(a))).version, 0);
@@ -264,7 +362,10 @@ export const tests = {
     const name = `page-${Date.now()}-${++number}`;
     const writer = await openStore(name, { changed: true });
     let hear;
-    const heard = new Promise((resolve) => { hear = resolve; }), listener = await openStore(name, { changed: hear });
+    const heard = new Promise((resolve) => {
+        hear = resolve;
+      }),
+      listener = await openStore(name, { changed: hear });
     await writer.commit([makeAppend({ stream: b, expected: 5 })]); // refused: nothing to tell
     await writer.commit([makeAppend({ stream: a, expected: 0, based: 0 })]);
     t.equal(await heard, [a]);
@@ -274,7 +375,9 @@ export const tests = {
 
   async 'one leader at a time'(t) {
     if (!navigator.locks) t.skip('no Web Locks');
-    const name = `leader-${Date.now()}`, first = await leader(name), order = [];
+    const name = `leader-${Date.now()}`,
+      first = await leader(name),
+      order = [];
     const second = leader(name).then((leadership) => {
       order.push('second');
       return leadership;
@@ -287,12 +390,23 @@ export const tests = {
     const held = await second;
     t.equal(order, ['released', 'second']);
     const thief = new Promise((resolve) => {
-      navigator.locks.request(`persistent-agent:${name}`, { steal: true }, () => new Promise((done) => { resolve(done); }));
+      navigator.locks.request(
+        `persistent-agent:${name}`,
+        { steal: true },
+        () =>
+          new Promise((done) => {
+            resolve(done);
+          }),
+      );
     });
     const letGo = await thief;
-    if (!held.signal.aborted) await new Promise((resolve) => { held.signal.onabort = resolve; });
+    if (!held.signal.aborted)
+      await new Promise((resolve) => {
+        held.signal.onabort = resolve;
+      });
     letGo();
-    const stop = new AbortController(), last = await leader(name, { signal: stop.signal });
+    const stop = new AbortController(),
+      last = await leader(name, { signal: stop.signal });
     stop.abort();
     t.equal(last.signal.aborted, true);
     (await leader(name)).release();
@@ -301,6 +415,6 @@ export const tests = {
   async 'estimate and persist'(t) {
     const found = await estimate();
     t.equal([typeof found.usage, typeof found.quota, typeof found.persisted], ['number', 'number', 'boolean']);
-    if (!/Firefox/.test(navigator.userAgent)) t.equal(typeof await persist(), 'boolean'); // Firefox asks the person
+    if (!/Firefox/.test(navigator.userAgent)) t.equal(typeof (await persist()), 'boolean'); // Firefox asks the person
   },
 };

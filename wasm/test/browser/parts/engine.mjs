@@ -3,11 +3,17 @@
 import { open } from '../../../index.js';
 import { indexedDB as openStore } from '../../../stores/indexeddb.js';
 
-export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+export const pause = (ms) =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
 
 /** A model's plan, a person's approval, a nap, a payment. */
 const traveller = {
-  name: 'traveller', timers: ['nap'], approvals: ['plan'], calls: { model: { attempts: 3, backoffMs: 5 }, pay: {} },
+  name: 'traveller',
+  timers: ['nap'],
+  approvals: ['plan'],
+  calls: { model: { attempts: 3, backoffMs: 5 }, pay: {} },
   states: {
     thinking: {
       waits: ['model'],
@@ -16,17 +22,47 @@ const traveller = {
         step.call('model', { where: step.context.where });
       },
     },
-    asking: { waits: ['plan'], enter: (step) => { step.context.plan = step.event.text(); step.ask('plan', step.context.plan); } },
+    asking: {
+      waits: ['plan'],
+      enter: (step) => {
+        step.context.plan = step.event.text();
+        step.ask('plan', step.context.plan);
+      },
+    },
     napping: { enter: (step) => step.timer('nap', step.now + step.context.napMs) },
-    paying: { waits: ['pay'], enter: (step) => { step.call('pay', step.context.plan); } },
-    done: { final: true, enter: (step) => { step.context.receipt = step.event.text(); } },
+    paying: {
+      waits: ['pay'],
+      enter: (step) => {
+        step.call('pay', step.context.plan);
+      },
+    },
+    done: {
+      final: true,
+      enter: (step) => {
+        step.context.receipt = step.event.text();
+      },
+    },
     dropped: { final: true, failure: true },
   },
   transitions: [
     { from: 'thinking', event: 'model.result', to: 'asking' },
     { from: 'thinking', event: 'model.failure', to: 'dropped' },
-    { from: 'asking', event: 'plan.approved', to: 'napping', action: (step) => { step.context.who = step.event.who; } },
-    { from: 'asking', event: 'plan.edited', to: 'napping', action: (step) => { step.context.plan = step.event.text(); } },
+    {
+      from: 'asking',
+      event: 'plan.approved',
+      to: 'napping',
+      action: (step) => {
+        step.context.who = step.event.who;
+      },
+    },
+    {
+      from: 'asking',
+      event: 'plan.edited',
+      to: 'napping',
+      action: (step) => {
+        step.context.plan = step.event.text();
+      },
+    },
     { from: 'asking', event: 'plan.rejected', to: 'dropped' },
     { from: 'asking', event: 'plan.expired', to: 'dropped' },
     { from: 'napping', event: 'nap.timer', to: 'paying' },
@@ -37,26 +73,59 @@ const traveller = {
 
 /** Notes who added what, in order. */
 const ledger = {
-  name: 'ledger', signals: ['add', 'fill'], initial: { entries: [], fills: 0 },
+  name: 'ledger',
+  signals: ['add', 'fill'],
+  initial: { entries: [], fills: 0 },
   states: { open: {}, end: { final: true } },
   transitions: [
-    { from: 'open', event: 'add', action: (step) => { step.context.entries.push(step.event.text()); } },
-    { from: 'open', event: 'fill', action: (step) => { step.context.fills++; } },
+    {
+      from: 'open',
+      event: 'add',
+      action: (step) => {
+        step.context.entries.push(step.event.text());
+      },
+    },
+    {
+      from: 'open',
+      event: 'fill',
+      action: (step) => {
+        step.context.fills++;
+      },
+    },
     { from: 'open', event: 'cancel', to: 'end' },
   ],
 };
 
 /** Calls, and counts the answers, up to a limit; an answer that is not the next one's is noted. */
 const looper = {
-  name: 'looper', calls: { work: { attempts: 5, backoffMs: 5 } }, initial: { answered: 0, wrong: 0, limit: 1e9 },
+  name: 'looper',
+  calls: { work: { attempts: 5, backoffMs: 5 } },
+  initial: { answered: 0, wrong: 0, limit: 1e9 },
   states: {
-    working: { waits: ['work'], enter: (step) => { step.call('work', { number: step.context.answered }); } },
+    working: {
+      waits: ['work'],
+      enter: (step) => {
+        step.call('work', { number: step.context.answered });
+      },
+    },
     done: { final: true },
     dropped: { final: true, failure: true },
   },
   transitions: [
-    { from: 'working', event: 'start', action: (step) => { if (step.event.data.length) step.context.limit = step.event.json(); } },
-    { from: 'working', event: 'work.result', guard: (step) => step.context.answered + 1 === step.context.limit, action: count, to: 'done' },
+    {
+      from: 'working',
+      event: 'start',
+      action: (step) => {
+        if (step.event.data.length) step.context.limit = step.event.json();
+      },
+    },
+    {
+      from: 'working',
+      event: 'work.result',
+      guard: (step) => step.context.answered + 1 === step.context.limit,
+      action: count,
+      to: 'done',
+    },
     { from: 'working', event: 'work.result', action: count, to: 'working' },
     { from: 'working', event: 'work.failure', to: 'dropped' },
   ],
@@ -73,9 +142,13 @@ export const plain = {
   work: async (request, call) => call.json().number,
 };
 
-export const start = async (name, calls = {}, more = {}) => open({
-  machines: [traveller, ledger, looper], store: await openStore(name), calls: { ...plain, ...calls }, ...more,
-});
+export const start = async (name, calls = {}, more = {}) =>
+  open({
+    machines: [traveller, ledger, looper],
+    store: await openStore(name),
+    calls: { ...plain, ...calls },
+    ...more,
+  });
 
 export async function until(engine, agent, wanted, tries = 2000) {
   let view;
@@ -84,7 +157,9 @@ export async function until(engine, agent, wanted, tries = 2000) {
     if (wanted(view)) return view;
     await pause(5);
   }
-  throw new Error(`${agent} never became what was wanted, but ${view.status}, ${view.state}: ${JSON.stringify(view.context)}`);
+  throw new Error(
+    `${agent} never became what was wanted, but ${view.status}, ${view.state}: ${JSON.stringify(view.context)}`,
+  );
 }
 
 export async function historyOf(engine, agent) {
@@ -96,7 +171,13 @@ export async function historyOf(engine, agent) {
   return blocks;
 }
 
-const told = ({ state, status, version, context, effects }) => ({ state, status, version, context, effects: effects.map(({ id, name, key, attempt }) => ({ id, name, key, attempt })) });
+const told = ({ state, status, version, context, effects }) => ({
+  state,
+  status,
+  version,
+  context,
+  effects: effects.map(({ id, name, key, attempt }) => ({ id, name, key, attempt })),
+});
 
 // ---- a life over three pages: each ends with its engine open, and the next goes on ----
 
@@ -117,7 +198,12 @@ export async function approveAndGo(name) {
 
 export async function hangInPayment(name) {
   const calls = [];
-  kept = await start(name, { pay: (request, { key, attempt, repeated }) => { calls.push({ key, attempt, repeated }); return new Promise(() => {}); } });
+  kept = await start(name, {
+    pay: (request, { key, attempt, repeated }) => {
+      calls.push({ key, attempt, repeated });
+      return new Promise(() => {});
+    },
+  });
   await until(kept, 'ada', (view) => view.state === 'paying');
   for (let i = 0; i < 400 && calls.length === 0; i++) await pause(5);
   return calls;
@@ -125,7 +211,12 @@ export async function hangInPayment(name) {
 
 export async function arrive(name) {
   const calls = [];
-  kept = await start(name, { pay: async (request, call) => { calls.push({ key: call.key, attempt: call.attempt, repeated: call.repeated }); return 'paid'; } });
+  kept = await start(name, {
+    pay: async (request, call) => {
+      calls.push({ key: call.key, attempt: call.attempt, repeated: call.repeated });
+      return 'paid';
+    },
+  });
   const view = await until(kept, 'ada', ({ state }) => state === 'done');
   const events = (await historyOf(kept, 'ada')).map(({ event }) => event).filter((event) => event.includes('.'));
   await kept.close();
@@ -155,7 +246,10 @@ class Meeting {
 
   async meet() {
     this.#channel.postMessage(++this.#mine);
-    while (this.#theirs < this.#mine) await new Promise((resolve) => { this.#came = resolve; });
+    while (this.#theirs < this.#mine)
+      await new Promise((resolve) => {
+        this.#came = resolve;
+      });
   }
 
   say(said) {
@@ -165,7 +259,9 @@ class Meeting {
 
 /** Each round: a new engine in both tabs, which post to one agent until one of them is refused. What was acknowledged, and how each round ended. */
 export async function contend(name, rounds, me) {
-  const meeting = new Meeting(name), acked = [], ends = [];
+  const meeting = new Meeting(name),
+    acked = [],
+    ends = [];
   if (me === 1) {
     const engine = await start(name);
     await engine.create('shared', 'ledger');
@@ -189,8 +285,12 @@ export async function contend(name, rounds, me) {
       }
     }
     ends.push(end);
-    if (end === 'fenced') { // and it stays so
-      const again = await engine.post('shared', 'add', 'never').then(() => 'done', ({ code }) => code);
+    if (end === 'fenced') {
+      // and it stays so
+      const again = await engine.post('shared', 'add', 'never').then(
+        () => 'done',
+        ({ code }) => code,
+      );
       if (again !== 'E_FENCED') throw new Error(`after E_FENCED: ${again}`);
     }
     await engine.close();
@@ -212,14 +312,21 @@ export async function ledgerOf(name) {
 export async function runTogether(name, count, limit, me) {
   const meeting = new Meeting(name);
   let begun = 0;
-  const calls = { work: async (request, call) => { begun++; await pause(call.json().number % 3); return call.json().number; } };
+  const calls = {
+    work: async (request, call) => {
+      begun++;
+      await pause(call.json().number % 3);
+      return call.json().number;
+    },
+  };
   if (me === 1) {
     const engine = await start(name, calls, { holdEffects: true });
     for (let i = 0; i < count; i++) await engine.create(`loop-${i}`, 'looper', limit);
     await engine.close();
   }
   await meeting.meet();
-  const engine = await start(name, calls), found = [];
+  const engine = await start(name, calls),
+    found = [];
   for (let i = 0; i < count; i++) {
     const { context } = await until(engine, `loop-${i}`, ({ status }) => status === 'done' || status === 'failed');
     const answers = (await historyOf(engine, `loop-${i}`)).filter(({ event }) => event === 'work.result').length;
@@ -239,8 +346,8 @@ export const acknowledged = () => acks;
 /** Returns at once. Posts entries from `next` on, one after the other, while `count` agents loop. */
 export async function workForEver(name, next, count) {
   const engine = await start(name);
-  if (!await engine.has('book')) await engine.create('book', 'ledger');
-  for (let i = 0; i < count; i++) if (!await engine.has(`loop-${i}`)) await engine.create(`loop-${i}`, 'looper');
+  if (!(await engine.has('book'))) await engine.create('book', 'ledger');
+  for (let i = 0; i < count; i++) if (!(await engine.has(`loop-${i}`))) await engine.create(`loop-${i}`, 'looper');
   (async () => {
     for (let i = next; ; i++) {
       await engine.post('book', 'add', `${i}`, { id: `add-${i}` });
@@ -256,30 +363,33 @@ export async function workForEver(name, next, count) {
 }
 
 /** The name drawn when the database was made: after the browser has lost one, it is another. */
-const idOf = (name) => new Promise((resolve, reject) => {
-  const request = indexedDB.open(name);
-  request.onerror = () => reject(request.error);
-  request.onsuccess = () => {
-    const get = request.result.transaction('meta').objectStore('meta').get('id');
-    get.onsuccess = () => {
-      request.result.close();
-      resolve(get.result);
+const idOf = (name) =>
+  new Promise((resolve, reject) => {
+    const request = indexedDB.open(name);
+    request.onerror = () => reject(request.error);
+    request.onsuccess = () => {
+      const get = request.result.transaction('meta').objectStore('meta').get('id');
+      get.onsuccess = () => {
+        request.result.close();
+        resolve(get.result);
+      };
     };
-  };
-});
+  });
 
 /** What a new engine finds, and that it can go on. */
 export async function survey(name, count) {
   const engine = await start(name, {}, { holdEffects: true });
   const found = { id: await idOf(name), entries: [], answered: {}, wrong: 0 };
   try {
-    if (!await engine.has('book')) return found;
+    if (!(await engine.has('book'))) return found;
     await historyOf(engine, 'book');
     found.entries = (await engine.view('book')).context.entries;
     for (let i = 0; i < count; i++) {
-      if (!await engine.has(`loop-${i}`)) continue;
-      const { context } = await engine.view(`loop-${i}`), blocks = await historyOf(engine, `loop-${i}`);
-      if (blocks.filter(({ event }) => event === 'work.result').length !== context.answered) throw new Error(`loop-${i}: its history has another count`);
+      if (!(await engine.has(`loop-${i}`))) continue;
+      const { context } = await engine.view(`loop-${i}`),
+        blocks = await historyOf(engine, `loop-${i}`);
+      if (blocks.filter(({ event }) => event === 'work.result').length !== context.answered)
+        throw new Error(`loop-${i}: its history has another count`);
       found.answered[`loop-${i}`] = context.answered;
       found.wrong += context.wrong;
     }
@@ -298,8 +408,17 @@ export async function fillUp(name, limit) {
   await kept.create('ada', 'traveller', { where: 'Rome', napMs: 1 });
   await until(kept, 'ada', (view) => view.state === 'asking');
   const data = crypto.getRandomValues(new Uint8Array(50000));
-  let fills = 0, refused;
-  while (refused === undefined && fills < limit) await kept.post('shared', 'fill', data).then(() => { fills++; }, (error) => { refused = error.code; });
+  let fills = 0,
+    refused;
+  while (refused === undefined && fills < limit)
+    await kept.post('shared', 'fill', data).then(
+      () => {
+        fills++;
+      },
+      (error) => {
+        refused = error.code;
+      },
+    );
   const view = await kept.view('shared');
   return { fills, refused, counted: view.context.fills };
 }

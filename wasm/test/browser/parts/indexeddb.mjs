@@ -3,12 +3,19 @@
 import { indexedDB as openStore, leader } from '../../../stores/indexeddb.js';
 import { makeAppend, makeBlock, same, streamOf } from '../tools.mjs';
 
-export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+export const pause = (ms) =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
 
 /** Both tabs meet before each round, then append to the same head at once. The versions that this tab won. */
 export async function race(name, rounds, me) {
-  const store = await openStore(name), stream = streamOf(0), channel = new BroadcastChannel(name), won = [];
-  let theirs = 0, meet = () => {};
+  const store = await openStore(name),
+    stream = streamOf(0),
+    channel = new BroadcastChannel(name),
+    won = [];
+  let theirs = 0,
+    meet = () => {};
   channel.onmessage = ({ data }) => {
     if (data === 'where?') channel.postMessage(mine);
     else theirs = data;
@@ -19,10 +26,14 @@ export async function race(name, rounds, me) {
   for (let expected = 0; expected < rounds; expected++) {
     mine = expected + 1;
     channel.postMessage(mine);
-    while (theirs < mine) await new Promise((resolve) => { meet = resolve; });
+    while (theirs < mine)
+      await new Promise((resolve) => {
+        meet = resolve;
+      });
     const [{ result, version }] = await store.commit([makeAppend({ stream, expected, payload: 256, salt: me })]);
     if (result === 'ok') won.push(expected + 1);
-    else if (result !== 'conflict' || version !== expected + 1) throw new Error(`round ${expected}: ${result}, at ${version}`);
+    else if (result !== 'conflict' || version !== expected + 1)
+      throw new Error(`round ${expected}: ${result}, at ${version}`);
   }
   store.close();
   return won;
@@ -30,9 +41,12 @@ export async function race(name, rounds, me) {
 
 /** Which tab made each of the blocks. */
 export async function winners(name) {
-  const store = await openStore(name), stream = streamOf(0);
+  const store = await openStore(name),
+    stream = streamOf(0);
   const { blocks } = await store.read({ stream, mode: 'base', version: 0, maxBytes: 1 << 24 });
-  return blocks.map((block, i) => [1, 2].find((salt) => same(block, makeBlock({ stream, version: i + 1, payload: 256, salt }))) ?? 0);
+  return blocks.map(
+    (block, i) => [1, 2].find((salt) => same(block, makeBlock({ stream, version: i + 1, payload: 256, salt }))) ?? 0,
+  );
 }
 
 let leadership;
@@ -52,13 +66,20 @@ export const acknowledged = () => acks;
 
 /** Returns at once. `width` agents step in each commit; a report of what was acknowledged leaves the page while it goes on. */
 export async function appendForEver(name, width) {
-  const store = await openStore(name), heads = {};
-  for (let i = 0; i < width; i++) heads[streamOf(i)] = (await store.read({ stream: streamOf(i), mode: 'newest', version: 0, maxBytes: 1 })).version;
+  const store = await openStore(name),
+    heads = {};
+  for (let i = 0; i < width; i++)
+    heads[streamOf(i)] = (await store.read({ stream: streamOf(i), mode: 'newest', version: 0, maxBytes: 1 })).version;
   (async () => {
     for (;;) {
-      const appends = Object.entries(heads).map(([stream, expected]) => makeAppend({
-        stream, expected, based: based(expected + 1), payload: payload(expected + 1),
-      }));
+      const appends = Object.entries(heads).map(([stream, expected]) =>
+        makeAppend({
+          stream,
+          expected,
+          based: based(expected + 1),
+          payload: payload(expected + 1),
+        }),
+      );
       const results = await store.commit(appends);
       for (const [i, { result }] of results.entries()) {
         if (result !== 'ok') throw new Error(result);
@@ -70,7 +91,9 @@ export async function appendForEver(name, width) {
 
 /** Reads every block of every agent and compares it with what was written. Stream -> version. */
 export async function verify(name) {
-  const store = await openStore(name), found = {}, { items } = await store.list({ limit: 1000 });
+  const store = await openStore(name),
+    found = {},
+    { items } = await store.list({ limit: 1000 });
   for (const { stream, version } of items) {
     for (let at = 1; at <= version;) {
       const { blocks, version: head } = await store.read({ stream, mode: 'from', version: at, maxBytes: 1 << 20 });
@@ -92,8 +115,10 @@ export async function verify(name) {
 // ---- quota ----
 
 export async function fill(name, count) {
-  const store = await openStore(name), stream = streamOf(0);
-  let { version } = await store.read({ stream, mode: 'from', version: 1, maxBytes: 1 }), result = 'ok';
+  const store = await openStore(name),
+    stream = streamOf(0);
+  let { version } = await store.read({ stream, mode: 'from', version: 1, maxBytes: 1 }),
+    result = 'ok';
   while (version < count && result === 'ok') {
     [{ result }] = await store.commit([makeAppend({ stream, expected: version, payload: 200000 })]);
     if (result === 'ok') version++;
@@ -105,7 +130,8 @@ export async function fill(name, count) {
 export async function together(name, expected) {
   const store = await openStore(name);
   const results = await store.commit([
-    makeAppend({ stream: streamOf(0), expected, payload: 30 << 20 }), makeAppend({ stream: streamOf(1), expected: 0, based: 0 }),
+    makeAppend({ stream: streamOf(0), expected, payload: 30 << 20 }),
+    makeAppend({ stream: streamOf(1), expected: 0, based: 0 }),
   ]);
   store.close();
   return results.map(({ result }) => result);
@@ -113,7 +139,8 @@ export async function together(name, expected) {
 
 /** Every agent's version, where it also has that many blocks. */
 export async function heads(name) {
-  const store = await openStore(name), { items } = await store.list({ limit: 100 });
+  const store = await openStore(name),
+    { items } = await store.list({ limit: 100 });
   for (const { stream, version } of items) {
     const { blocks } = await store.read({ stream, mode: 'base', version: 0, maxBytes: Infinity });
     if (blocks.length !== version) throw new Error(`${stream}: ${blocks.length} blocks, version ${version}`);

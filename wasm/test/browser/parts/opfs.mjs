@@ -2,7 +2,9 @@
 
 const inWorker = typeof DedicatedWorkerGlobalScope !== 'undefined';
 
-export const supported = async () => navigator.storage?.getDirectory !== undefined && typeof Worker !== 'undefined' &&
+export const supported = async () =>
+  navigator.storage?.getDirectory !== undefined &&
+  typeof Worker !== 'undefined' &&
   (await new Actor().run('supported').catch(() => false));
 
 /** A worker that runs the functions below. */
@@ -54,13 +56,18 @@ export const usage = async () => (await navigator.storage.estimate()).usage;
 // ---- in the worker
 
 const counter = {
-  name: 'counter', signals: ['add', 'end'], context: 'bytes', initial: 4,
+  name: 'counter',
+  signals: ['add', 'end'],
+  context: 'bytes',
+  initial: 4,
   states: { counting: {}, done: { final: true } },
   transitions: [
     {
-      from: 'counting', event: 'add',
+      from: 'counting',
+      event: 'add',
       action(step) {
-        const context = step.context.slice(), view = new DataView(context.buffer);
+        const context = step.context.slice(),
+          view = new DataView(context.buffer);
         view.setUint32(0, view.getUint32(0, true) + 1, true);
         step.context = context;
         step.remember(1, step.event.data);
@@ -88,7 +95,10 @@ const parts = {
 
   async open(path, options = {}, limits = {}) {
     reports = [];
-    store = await library.opfs(path, { ...options, onDiscard: (report) => reports.push({ ...report, bytes: report.bytes.length }) });
+    store = await library.opfs(path, {
+      ...options,
+      onDiscard: (report) => reports.push({ ...report, bytes: report.bytes.length }),
+    });
     try {
       engine = await library.open({ machines: [counter], store, limits });
     } catch (error) {
@@ -108,14 +118,16 @@ const parts = {
   facts: () => ({ durability: store.durability, readOnly: store.readOnly }),
 
   async add(agent, count, data = 'x') {
-    if (!await engine.has(agent)) await engine.create(agent, 'counter');
+    if (!(await engine.has(agent))) await engine.create(agent, 'counter');
     let receipt;
     for (let i = 0; i < count; i++) receipt = await engine.post(agent, 'add', data);
     return receipt?.version;
   },
 
-  createAll: async (count) => Promise.all(Array.from({ length: count }, (_, i) => engine.create(`agent-${i}`, 'counter')))
-    .then((receipts) => receipts.length),
+  createAll: async (count) =>
+    Promise.all(Array.from({ length: count }, (_, i) => engine.create(`agent-${i}`, 'counter'))).then(
+      (receipts) => receipts.length,
+    ),
 
   async look(agent) {
     const view = await engine.view(agent);
@@ -126,7 +138,7 @@ const parts = {
     for (let number = 0; number < agents; number++) {
       void (async () => {
         const agent = `agent-${number}`;
-        if (!await engine.has(agent)) await engine.create(agent, 'counter');
+        if (!(await engine.has(agent))) await engine.create(agent, 'counter');
         for (;;) {
           const { version } = await engine.post(agent, 'add', 'x'.repeat(300));
           postMessage({ ack: { agent, version } });
@@ -148,19 +160,26 @@ const parts = {
 
   trim: () => engine.trim(),
 
-  files: () => [...store.contents()].map(([name, bytes]) => ({ name, size: bytes.length })).sort((a, b) => (a.name < b.name ? -1 : 1)),
+  files: () =>
+    [...store.contents()]
+      .map(([name, bytes]) => ({ name, size: bytes.length }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1)),
 
-  base64: () => [...store.contents()].map(([name, bytes]) => {
-    let text = '';
-    for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
-    return [name, btoa(text)];
-  }),
+  base64: () =>
+    [...store.contents()].map(([name, bytes]) => {
+      let text = '';
+      for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+      return [name, btoa(text)];
+    }),
 
   // ---- faults
 
   async poolSize(path) {
     let count = 0;
-    for await (const [,] of (await navigator.storage.getDirectory().then((root) => root.getDirectoryHandle(path))).entries()) count++;
+    for await (const [,] of (
+      await navigator.storage.getDirectory().then((root) => root.getDirectoryHandle(path))
+    ).entries())
+      count++;
     return count;
   },
 
@@ -175,7 +194,8 @@ const parts = {
       if (found === name) {
         for (const { at, from, bytes, keep } of changes) {
           if (keep !== undefined) access.truncate(keep);
-          else if (from !== undefined) { // one slot's bytes to another place
+          else if (from !== undefined) {
+            // one slot's bytes to another place
             const copy = new Uint8Array(128);
             access.read(copy, { at: from });
             access.write(copy, { at });
@@ -194,7 +214,8 @@ const parts = {
   async tail(path, name) {
     const root = await (await navigator.storage.getDirectory()).getDirectoryHandle(path);
     for await (const [, handle] of root.entries()) {
-      const access = await handle.createSyncAccessHandle(), bytes = new Uint8Array(access.getSize());
+      const access = await handle.createSyncAccessHandle(),
+        bytes = new Uint8Array(access.getSize());
       access.read(bytes, { at: 0 });
       access.close();
       if (new TextDecoder().decode(bytes.subarray(24, 24 + bytes[16])) !== name) continue;
@@ -208,7 +229,8 @@ const parts = {
     const root = await (await navigator.storage.getDirectory()).getDirectoryHandle(path);
     let slot, free;
     for await (const [, handle] of root.entries()) {
-      const access = await handle.createSyncAccessHandle(), found = new Uint8Array(128);
+      const access = await handle.createSyncAccessHandle(),
+        found = new Uint8Array(128);
       access.read(found, { at: 0 });
       if (new TextDecoder().decode(found.subarray(24, 24 + found[16])) === name) slot = found;
       else if (found[16] === 0 && free === undefined) {
@@ -230,9 +252,14 @@ const parts = {
   /** Reads and writes do less than asked. */
   shorten() {
     let turn = 0;
-    const less = (work) => function (bytes, options) {
-      return work.call(this, bytes.subarray(0, Math.max(1, Math.min(bytes.length, 1 + (turn += 37) % 613))), options);
-    };
+    const less = (work) =>
+      function (bytes, options) {
+        return work.call(
+          this,
+          bytes.subarray(0, Math.max(1, Math.min(bytes.length, 1 + ((turn += 37) % 613)))),
+          options,
+        );
+      };
     prototype.write = less(own.write);
     prototype.read = less(own.read);
   },
