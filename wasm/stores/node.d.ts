@@ -10,10 +10,10 @@ import type { DirectoryOptions, DirectoryStore } from './directory.js';
  * Only one engine writes at a time, and what enforces that is not the lock: each writer appends only to segments that it
  * has published itself under the next free number, and acknowledges only while no higher one is there. So the newest
  * writer wins, and an older one that is still running gets E_FENCED, with nothing lost that was acknowledged.
- * The lock only keeps writers from disturbing each other. A native owner takes one that JavaScript can not take (it is on
- * an open file description): opening here is refused with E_LOCKED for a second engine of the same thread and, on Linux,
- * while a native owner runs. Two processes in JavaScript do not see each other, and a native program does not see one in
- * JavaScript: the later one takes over. Start one.
+ * The lock only keeps writers from disturbing each other: with one, the second is refused with E_LOCKED. It is the
+ * system's, ends with the process, and a native owner heeds it, in Bun, in Deno, and in Node from 22.13 on: their SQLite
+ * takes it on the empty file `lock`. An older Node has none: it sees (on Linux) the locks of others, but neither another
+ * one of its kind nor a native program sees it, and the later one takes over. Start one.
  *
  * Not on network file systems, nor where there are no hard links (FAT).
  */

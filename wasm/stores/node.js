@@ -2,7 +2,7 @@
 // Over node:fs's synchronous calls: Node, Bun, and Deno (with --allow-read and --allow-write for the directory).
 //
 // A file's handle is its descriptor + 1. What follows mirrors the header's [POSIX] section, call by call, but for the
-// lock: node:fs has none. Nothing but liveness depends on it, see node.d.ts.
+// lock: node:fs has none (see systemLock). Nothing but liveness depends on it, see node.d.ts.
 
 import {
   accessSync, closeSync, constants, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, mkdirSync, openSync,
@@ -36,7 +36,8 @@ function system(work) {
 class Folder {
   #path;
   #files = new Map(); // handle: { name, temp, size } — size only where nobody else writes to it
-  #locked;
+  #locked; // its real path
+  #lock; // of the system
 
   constructor(path) {
     this.#path = path;
@@ -184,15 +185,18 @@ class Folder {
     this.#syncPath(this.#at(folder));
   }
 
-  /** Keeps a second engine of this thread out, and, on Linux, looks whether a native program holds the lock. */
+  /** A lock of the system where this runtime can take one; otherwise only a look at those of others. */
   lock() {
     const path = system(() => realpathSync(this.#path));
     if (opened.has(path)) throw refusal('E_LOCKED', `${path} is open in another engine`);
-    const descriptor = system(() => openSync(this.#at('lock'), 'a+', 0o666));
-    try {
-      if (lockedOnLinux(fstatSync(descriptor, { bigint: true }))) throw refusal('E_LOCKED', `${path} is locked`);
-    } finally {
-      closeSync(descriptor);
+    this.#lock = systemLock(join(path, 'lock'));
+    if (this.#lock === undefined) {
+      const descriptor = system(() => openSync(join(path, 'lock'), 'a+', 0o666));
+      try {
+        if (lockedOnLinux(fstatSync(descriptor, { bigint: true }))) throw refusal('E_LOCKED', `${path} is locked`);
+      } finally {
+        closeSync(descriptor);
+      }
     }
     opened.add(path);
     this.#locked = path;
@@ -201,6 +205,44 @@ class Folder {
   unlock() {
     if (this.#locked !== undefined) opened.delete(this.#locked);
     this.#locked = undefined;
+    this.#lock?.close();
+    this.#lock = undefined;
+  }
+}
+
+/** The runtime's own SQLite; undefined: it has none. */
+function ownSqlite() {
+  const { process } = globalThis, { emitWarning } = process;
+  try {
+    process.emitWarning = () => {}; // that it is experimental: no table is ever made
+    const { Database, DatabaseSync } = process.getBuiltinModule(globalThis.Bun ? 'bun:sqlite' : 'node:sqlite');
+    return Database ?? DatabaseSync;
+  } catch {
+    return undefined;
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+
+/**
+ * node:fs has no locks, but SQLite takes the system's: of an empty database that is locked exclusively it locks bytes,
+ * and writes none. A native owner's lock covers those bytes, too: each keeps the other out. It is gone with the process;
+ * and with any descriptor of the file that is closed here, so nothing else in this module opens it.
+ */
+function systemLock(path) {
+  const Database = ownSqlite();
+  if (Database === undefined) return undefined;
+  let database;
+  try {
+    database = new Database(path);
+    database.exec('PRAGMA busy_timeout = 0');
+    database.exec('PRAGMA journal_mode = MEMORY'); // no file beside it
+    database.exec('BEGIN EXCLUSIVE');
+    return database;
+  } catch (error) {
+    database?.close();
+    if (/locked/.test(error.message)) throw refusal('E_LOCKED', `${path} is locked`, error);
+    return undefined;
   }
 }
 

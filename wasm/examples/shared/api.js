@@ -18,7 +18,7 @@ const BODY_MAX = 256 * 1024;
 const STATUS = {
   E_ARGUMENT: 400, E_NOT_FOUND: 404, E_LIMIT: 413, E_UNDECLARED: 422, E_REFUSED: 422, E_MACHINE: 422,
   E_EXISTS: 409, E_CONFLICT: 409, E_STALE: 409, E_SETTLED: 409, E_EXPIRED: 409, E_FINISHED: 409, E_PARKED: 409,
-  E_IRREVERSIBLE: 409, E_IN_DOUBT: 409, E_FENCED: 503, E_LOCKED: 503, E_AGAIN: 503, E_CLOSED: 503, E_STORAGE: 503,
+  E_IRREVERSIBLE: 409, E_IN_DOUBT: 409, E_FUTURE: 409, E_FENCED: 503, E_LOCKED: 503, E_AGAIN: 503, E_CLOSED: 503, E_STORAGE: 503,
   E_NO_SPACE: 507,
 };
 
@@ -127,6 +127,16 @@ async function history(engine, agent) {
   }), { headers: { 'content-type': 'application/x-ndjson' } });
 }
 
+/** "Not found" is also what somebody gets who decides too late: told apart, as it is no fault of the path. */
+async function decide(engine, agent, work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (error.code !== 'E_NOT_FOUND' || !await engine.has(agent)) throw error;
+    throw new Refusal(409, 'NOTHING_TO_DECIDE', 'no such question is open: it was decided, or has not been asked yet');
+  }
+}
+
 /** Answers what `route` found. Throws; `refusal` makes it a response. */
 export async function respond(engine, request, { agent, verb, signal }) {
   if (verb === 'status') return status(engine, agent);
@@ -149,11 +159,11 @@ export async function respond(engine, request, { agent, verb, signal }) {
       const receipt = await engine.post(agent, signal, body, { id });
       return done(receipt, receipt.outcome === 'deferred' ? 202 : 200);
     }
-    case 'approve': return done(await engine.approve(agent, decision(body, id)));
-    case 'reject': return done(await engine.reject(agent, { ...decision(body, id), data: text('why') }));
+    case 'approve': return decide(engine, agent, async () => done(await engine.approve(agent, decision(body, id))));
+    case 'reject': return decide(engine, agent, async () => done(await engine.reject(agent, { ...decision(body, id), data: text('why') })));
     case 'edit':
       if (text('text') === '') throw new Refusal(422, 'BAD_BODY', '"text" is not a text');
-      return done(await engine.edit(agent, body.text, decision(body, id)));
+      return decide(engine, agent, async () => done(await engine.edit(agent, body.text, decision(body, id))));
     default: return done(await engine.cancel(agent, { id, reason: text('why') }));
   }
 }

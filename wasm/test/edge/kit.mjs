@@ -10,7 +10,8 @@ export function api(url) {
   };
   const self = {
     ask: (method, path) => ask(path, { method }),
-    get: (path, headers = {}) => ask(path, { headers }),
+    /* a host that has refused a body unread closes the connection, under the next request perhaps: reading may be repeated */
+    get: (path, headers = {}) => ask(path, { headers }).catch(() => ask(path, { headers })),
     post: (path, body, headers = {}) => ask(path, { method: 'POST', headers, body: typeof body === 'string' ? body : JSON.stringify(body) }),
     async wait(body, what) {
       for (let tries = 0; tries < 600; tries++) {
@@ -53,7 +54,7 @@ export async function life(total, at) {
     }, 'the second draft');
     assert(second.effects.filter(({ kind }) => kind === 'approval').length === 1, second.effects);
     const old = await agents.post('/agents/ada%20%C3%BC/approve', { effect: approvalOf(first).id });
-    assert(old.status === 409 || old.status === 404, old);
+    assert(old.status === 409, old);
     const { digest, id } = approvalOf(second);
     const wrong = await agents.post('/agents/ada%20%C3%BC/approve', { effect: id, digest: approvalOf(first).digest });
     assert(wrong.status === 409 && wrong.body.error.code === 'E_CONFLICT', wrong);
@@ -112,7 +113,7 @@ export async function life(total, at) {
     await agents.until('race2', 'asking');
     const results = await Promise.all(Array.from({ length: 20 }, (_, n) => agents.post('/agents/race2/approve', { who: `w${n}` })));
     assert(results.filter(({ status }) => status === 200).length === 1, results.map(({ status }) => status));
-    assert(results.filter(({ status }) => status >= 400 && status < 500).length === 19, results.map(({ status }) => status));
+    assert(results.filter(({ status }) => status === 409).length === 19, results.map(({ status }) => status));
     return [...new Set(results.filter(({ status }) => status !== 200).map(({ status, body }) => `${status} ${body.error.code}`))].join(', ');
   });
 }
@@ -133,7 +134,7 @@ export async function refusals(total, at) {
       ['POST', '/agents/refused/approve', { effect: 'first' }, 422, 'BAD_BODY'],
       ['POST', '/agents/refused/approve', { effect: 5 }, 422, 'BAD_BODY'],
       ['POST', '/agents/refused/approve', { expectedVersion: '2' }, 422, 'BAD_BODY'],
-      ['POST', '/agents/refused/approve', { effect: '99.0' }, 404, 'E_NOT_FOUND'],
+      ['POST', '/agents/refused/approve', { effect: '99.0' }, 409, 'E_FUTURE'],
       ['POST', '/agents/refused/edit', {}, 422, 'BAD_BODY'],
       ['POST', '/agents/refused/events/nothing', {}, 422, 'E_UNDECLARED'],
       ['POST', '/agents/refused/events/comment', {}, 422, 'BAD_BODY'],

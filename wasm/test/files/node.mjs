@@ -229,11 +229,38 @@ test('a native owner is seen, on Linux', async () => {
   equal(native(path, 'show', 'a').count, 2);
 });
 
+const locks = process.getBuiltinModule?.(globalThis.Bun ? 'bun:sqlite' : 'node:sqlite') !== undefined;
+
+test('the lock keeps native programs and other processes out, and goes with its process', async () => {
+  if (!locks) throw new Skip('no SQLite in this runtime');
+  const path = fresh(), engine = await start(path);
+  await engine.create('a', 'counter');
+  await fails('E_LOCKED', async () => native(path, 'add', 'a', 1));
+  const words = [...process.execArgv, ...(globalThis.Deno ? ['run', '-A'] : []), at('counter.mjs'), path, '1', '1'];
+  const refused = await new Promise((resolve) => {
+    let text = '';
+    const child = spawn(process.execPath, words, { stdio: ['ignore', 'ignore', 'pipe'] });
+    child.stderr.on('data', (data) => { text += data; });
+    child.on('close', () => resolve(text));
+  });
+  check(/E_LOCKED|owns this store/.test(refused), refused);
+  await adds(engine, 'a', 1);
+  await engine.close();
+  check(readdirSync(path).every((name) => ['inbox', 'lock'].includes(name) || name.startsWith('log.')), `${readdirSync(path)}`);
+  equal(statSync(join(path, 'lock')).size, 0);
+  equal(native(path, 'add', 'a', 1).count, 2);
+  const { signal } = await owner(path, 1, { limit: 3 });
+  equal(signal, 'SIGKILL');
+  equal(native(path, 'add', 'a', 1).count, 3);
+  verify(path, 1);
+});
+
 test('a native program that takes over fences the one in JavaScript, and loses nothing', async () => {
   const path = fresh();
   const engine = await start(path);
   await engine.create('a', 'counter');
   await adds(engine, 'a', 3);
+  rmSync(join(path, 'lock')); // as if there were none: a new file is another lock
   equal(native(path, 'add', 'a', 2).count, 5);
   await fails('E_FENCED', () => engine.post('a', 'add'));
   await engine.close().catch(() => {});
