@@ -488,7 +488,7 @@ verb_mutate() { # [FILTER]: break the header on purpose, one break at a time; ea
 
 # Without hello.c: it stands as the manual has it.
 c_files() {
-    find persistent_agent.h tests examples -name '*.[ch]' -not -name hello.c -not -path '*/node_modules/*' | sort
+    find persistent_agent.h tests examples wasm -name '*.[ch]' -not -name hello.c -not -path '*/node_modules/*' | sort
 }
 shell_files() {
     printf '%s\n' build.sh .ci/run

@@ -56,7 +56,7 @@ static uint32_t heap_class(size_t size, size_t *rounded)
 {
     uint32_t shift = 2, class;
     if (size < 16) size = 16;
-    while (size > (size_t)8 << shift) shift++; /* size is in (4 << shift, 8 << shift] */
+    while (size > (size_t)8 << shift) shift++;   /* size is in (4 << shift, 8 << shift] */
     class = (uint32_t)((size - 1) >> shift) - 3; /* 1 … 4 */
     *rounded = (size_t)(class + 4) << shift;
     return (shift - 2) * 4 + class - 1;
@@ -98,7 +98,8 @@ static void *heap_allocate(void *ctx, void *old, size_t old_size, size_t new_siz
     size_t old_rounded, new_rounded;
     (void)ctx;
     if (new_size > UINT32_MAX / 4) return NULL;
-    if (old != NULL && new_size != 0 && heap_class(old_size, &old_rounded) == heap_class(new_size, &new_rounded)) return old;
+    if (old != NULL && new_size != 0 && heap_class(old_size, &old_rounded) == heap_class(new_size, &new_rounded))
+        return old;
     if (new_size != 0) {
         piece = heap_take(new_size);
         if (piece == NULL) return NULL;
@@ -225,8 +226,9 @@ enum {
     PAW_CAN_TRIM = 8
 };
 
-EXPORT(open) int paw_open(const pagent_machine *const *machines, uint32_t count, const pagent_limits *limits,
-                          uint32_t flags, uint32_t caps, uint32_t block_size_max, char *text)
+EXPORT(open)
+int paw_open(const pagent_machine *const *machines, uint32_t count, const pagent_limits *limits, uint32_t flags,
+             uint32_t caps, uint32_t block_size_max, char *text)
 {
     pagent_config config = {0};
     int result;
@@ -326,8 +328,8 @@ EXPORT(portable_add) uint32_t paw_portable_add(pagent_portable *file, uint8_t *b
     return pagent_portable_add(file, block, size);
 }
 
-EXPORT(portable_open) int paw_portable_open(pagent_portable *file, uint8_t *bytes, size_t size, size_t *at,
-                                            const char **what)
+EXPORT(portable_open)
+int paw_portable_open(pagent_portable *file, uint8_t *bytes, size_t size, size_t *at, const char **what)
 {
     return pagent_portable_open(file, bytes, size, at, what);
 }
@@ -451,14 +453,15 @@ EXPORT(step_entry) int paw_step_entry(const pagent_step *step, uint32_t index, p
     return pagent_transcript_entry(step, index, entry);
 }
 
-EXPORT(step_call) int paw_step_call(pagent_step *step, const char *call, const void *request, uint32_t size,
-                                    pagent_effect_id *id)
+EXPORT(step_call)
+int paw_step_call(pagent_step *step, const char *call, const void *request, uint32_t size, pagent_effect_id *id)
 {
     return pagent_begin_call(step, call, request, size, id);
 }
 
-EXPORT(step_ask) int paw_step_ask(pagent_step *step, const char *approval, const void *payload, uint32_t size,
-                                  double deadline, pagent_effect_id *id)
+EXPORT(step_ask)
+int paw_step_ask(pagent_step *step, const char *approval, const void *payload, uint32_t size, double deadline,
+                 pagent_effect_id *id)
 {
     return pagent_ask_approval(step, approval, payload, size, from_number(deadline), id);
 }
@@ -473,8 +476,8 @@ EXPORT(step_clear_timer) int paw_step_clear_timer(pagent_step *step, const char 
     return pagent_clear_timer(step, timer);
 }
 
-EXPORT(step_send) int paw_step_send(pagent_step *step, const char *agent, const char *signal, const void *data,
-                                    uint32_t size)
+EXPORT(step_send)
+int paw_step_send(pagent_step *step, const char *agent, const char *signal, const void *data, uint32_t size)
 {
     return pagent_send_signal(step, agent, signal, data, size);
 }
@@ -607,19 +610,12 @@ static void on_discard(void *ctx, const pagent_damage_report *report)
 
 static pagent_dir make_dir(void)
 {
-    pagent_dir dir = {sizeof dir,
-                      NULL,
-                      {sizeof dir.dev, NULL, on_pread, on_pwrite, on_sync, on_truncate, on_file_size},
-                      on_dir_open,
-                      on_dir_create,
-                      on_dir_publish,
-                      on_dir_close,
-                      on_dir_remove,
-                      on_dir_exists,
-                      on_dir_list,
-                      on_dir_sync,
-                      on_dir_lock,
-                      on_dir_unlock};
+    pagent_dir dir = {
+        sizeof dir,   NULL,          {sizeof dir.dev, NULL, on_pread, on_pwrite, on_sync, on_truncate, on_file_size},
+        on_dir_open,  on_dir_create, on_dir_publish,
+        on_dir_close, on_dir_remove, on_dir_exists,
+        on_dir_list,  on_dir_sync,   on_dir_lock,
+        on_dir_unlock};
     return dir;
 }
 

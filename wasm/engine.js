@@ -128,6 +128,7 @@ export class Engine {
   #views = new Set();
   #running = false;
   #scheduled = false;
+  #burst; // when the host's turn began in which we run again and again
   #timer;
   #written = [];
   #state = OK; // of the last poll
@@ -225,14 +226,20 @@ export class Engine {
 
   // ---- running
 
-  /** Polls soon, once for everything that is asked for in this turn. */
+  /** Polls soon, once for everything that is asked for in this turn; but other work of the host has its turn, too. */
   #schedule() {
     if (this.#scheduled || this.closed) return;
     this.#scheduled = true;
-    queueMicrotask(() => {
+    const run = () => {
       this.#scheduled = false;
       this.#run();
-    });
+    };
+    if (this.#burst === undefined) {
+      this.#burst = monotonic();
+      setTimeout(() => (this.#burst = undefined), 0);
+    }
+    if (monotonic() - this.#burst < SLICE_MS) queueMicrotask(run);
+    else setTimeout(run, 0);
   }
 
   #run() {

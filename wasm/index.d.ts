@@ -169,7 +169,7 @@ export type WasmSource = BufferSource | WebAssembly.Module | URL | string | Resp
 
 export interface Options {
   /** Absent: agents die with the process. */
-  store?: Store;
+  store?: Store | { readonly directory: object; readonly readOnly?: boolean };
   machines?: Machine<any>[];
   /** By name; of all machines. */
   calls?: Record<string, Call>;
@@ -239,7 +239,7 @@ export interface Engine extends AsyncDisposable {
   moveOut(agent: string, options?: RequestOptions): Promise<Receipt>;
 
   /** The agent at a version (0 or absent: newest). E_NOT_FOUND, E_CORRUPT, E_TRIMMED. */
-  view(agent: string, version?: number): Promise<View>;
+  view(agent: string | { stream: string }, version?: number): Promise<View>;
   has(agent: string): Promise<boolean>;
   /** Every block, oldest first (or from a version on). */
   history(agent: string, options?: { from?: number; signal?: AbortSignal }): AsyncIterableIterator<Block>;

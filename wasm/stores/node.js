@@ -5,8 +5,24 @@
 // lock: node:fs has none (see systemLock). Nothing but liveness depends on it, see node.d.ts.
 
 import {
-  accessSync, closeSync, constants, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, mkdirSync, openSync,
-  readFileSync, readSync, readdirSync, realpathSync, renameSync, statSync, unlinkSync, writeSync,
+  accessSync,
+  closeSync,
+  constants,
+  fdatasyncSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,8 +32,13 @@ import { load } from '../index.js';
 
 const ZEROS = new Uint8Array(64 * 1024);
 const CODES = {
-  ENOENT: 'E_NOT_FOUND', ENOTDIR: 'E_NOT_FOUND', EEXIST: 'E_EXISTS', ENOSPC: 'E_NO_SPACE', EDQUOT: 'E_NO_SPACE',
-  EFBIG: 'E_NO_SPACE', ENOMEM: 'E_MEMORY',
+  ENOENT: 'E_NOT_FOUND',
+  ENOTDIR: 'E_NOT_FOUND',
+  EEXIST: 'E_EXISTS',
+  ENOSPC: 'E_NO_SPACE',
+  EDQUOT: 'E_NO_SPACE',
+  EFBIG: 'E_NO_SPACE',
+  ENOMEM: 'E_MEMORY',
 };
 const opened = new Set(); // real paths locked in this thread
 
@@ -50,7 +71,8 @@ class Folder {
   prepare(readOnly) {
     this.#path = resolve(this.#path); // chdir() does not move it
     if (readOnly) {
-      if (!system(() => statSync(this.#path)).isDirectory()) throw refusal('E_NOT_FOUND', `${this.#path} is no directory`);
+      if (!system(() => statSync(this.#path)).isDirectory())
+        throw refusal('E_NOT_FOUND', `${this.#path} is no directory`);
       return;
     }
     const first = system(() => mkdirSync(this.#path, { recursive: true }));
@@ -127,7 +149,8 @@ class Folder {
   publish(file, name, exclusive) {
     const entry = this.#files.get(file);
     if (!entry?.temp) throw refusal('E_ARGUMENT', `file ${file} is published already`);
-    const from = this.#at(entry.name), to = this.#at(name);
+    const from = this.#at(entry.name),
+      to = this.#at(name);
     if (exclusive) {
       system(() => linkSync(from, to)); // does not replace
       try {
@@ -146,7 +169,8 @@ class Folder {
     this.#files.delete(file);
     try {
       closeSync(file - 1);
-    } catch (error) { // never again after EINTR: the descriptor is gone, and may be another's already
+    } catch (error) {
+      // never again after EINTR: the descriptor is gone, and may be another's already
       if (error.code !== 'EINTR') throw refusal('E_STORAGE', error.message, error);
     }
   }
@@ -174,8 +198,10 @@ class Folder {
     try {
       descriptor = openSync(path, 'r');
       fsyncSync(descriptor);
-    } catch (error) { // no such thing on this system (Windows) or file system
-      if (!['EINVAL', 'EISDIR', 'EPERM', 'ENOTSUP'].includes(error.code)) throw refusal('E_STORAGE', error.message, error);
+    } catch (error) {
+      // no such thing on this system (Windows) or file system
+      if (!['EINVAL', 'EISDIR', 'EPERM', 'ENOTSUP'].includes(error.code))
+        throw refusal('E_STORAGE', error.message, error);
     } finally {
       if (descriptor !== undefined) closeSync(descriptor);
     }
@@ -212,7 +238,8 @@ class Folder {
 
 /** The runtime's own SQLite; undefined: it has none. */
 function ownSqlite() {
-  const { process } = globalThis, { emitWarning } = process;
+  const { process } = globalThis,
+    { emitWarning } = process;
   try {
     process.emitWarning = () => {}; // that it is experimental: no table is ever made
     const { Database, DatabaseSync } = process.getBuiltinModule(globalThis.Bun ? 'bun:sqlite' : 'node:sqlite');
@@ -256,9 +283,13 @@ function lockedOnLinux({ dev, ino }) {
     return false;
   }
   const hex = (number) => number.toString(16).padStart(2, '0');
-  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn), minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn);
-  return locks.split('\n').some((line) => / WRITE /.test(line) && !line.includes('->') &&
-    line.includes(` ${hex(major)}:${hex(minor)}:${ino} `));
+  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn),
+    minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn);
+  return locks
+    .split('\n')
+    .some(
+      (line) => / WRITE /.test(line) && !line.includes('->') && line.includes(` ${hex(major)}:${hex(minor)}:${ino} `),
+    );
 }
 
 const textOf = (path) => (path instanceof URL ? fileURLToPath(path) : path);

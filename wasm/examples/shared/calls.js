@@ -14,14 +14,19 @@ export function retryAfterMs(header, now = Date.now()) {
 /** 408, 425, 429 and 5xx pass; any other 4xx would be the same again. Network errors are thrown as they are: retried. */
 async function post(url, headers, body, { key, signal }) {
   const response = await fetch(url, {
-    method: 'POST', body: JSON.stringify(body), signal, redirect: 'manual',
+    method: 'POST',
+    body: JSON.stringify(body),
+    signal,
+    redirect: 'manual',
     headers: { 'content-type': 'application/json', 'idempotency-key': key, ...headers },
   });
   if (response.ok) return response;
   const text = (await response.text().catch(() => '')).slice(0, TEXT_MAX);
   const passes = response.status >= 500 || [408, 425, 429].includes(response.status);
   throw new CallFailure(`HTTP ${response.status}${text && `: ${text}`}`, {
-    final: !passes, code: response.status, retryAfterMs: passes ? retryAfterMs(response.headers.get('retry-after')) : 0,
+    final: !passes,
+    code: response.status,
+    retryAfterMs: passes ? retryAfterMs(response.headers.get('retry-after')) : 0,
   });
 }
 
@@ -31,7 +36,12 @@ export const callsOf = (env) => ({
     if (!env.MODEL_URL) throw new CallFailure('MODEL_URL is not set', { final: true });
     const url = `${env.MODEL_URL.replace(/\/+$/, '').replace(/\/v1$/, '')}/v1/chat/completions`;
     const headers = env.MODEL_KEY ? { authorization: `Bearer ${env.MODEL_KEY}` } : {};
-    const response = await post(url, headers, { model: env.MODEL_NAME || 'default', messages: context.json().messages }, context);
+    const response = await post(
+      url,
+      headers,
+      { model: env.MODEL_NAME || 'default', messages: context.json().messages },
+      context,
+    );
     const answer = await response.json().catch(() => undefined);
     const text = answer?.choices?.[0]?.message?.content;
     if (typeof text !== 'string' || text.trim() === '') throw new CallFailure('the model answered without a text');

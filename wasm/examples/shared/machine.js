@@ -58,7 +58,9 @@ function decided(step, decision) {
   if (decision === 'rejected') context.why = event.text();
 }
 
-const failed = (what) => (step) => { step.context.failure = `${what}: ${step.event.text().slice(0, 300) || `code ${step.event.code}`}`; };
+const failed = (what) => (step) => {
+  step.context.failure = `${what}: ${step.event.text().slice(0, 300) || `code ${step.event.code}`}`;
+};
 const attempts = { attempts: 50, backoffMs: 1000, backoffMaxMs: 60000, attemptTimeoutMs: 60000 };
 
 /** @type {import('../../index.js').Machine} */
@@ -76,7 +78,13 @@ export const answer = {
     open: { onError: 'failed' },
     drafting: { parent: 'open', waits: ['model'], defer: true, enter: askModel },
     asking: { parent: 'open', waits: ['send'], enter: askPerson, exit: (step) => step.clearTimer('reminder') },
-    sending: { parent: 'open', waits: ['deliver'], enter: (step) => { step.call('deliver', { answer: step.context.draft }); } },
+    sending: {
+      parent: 'open',
+      waits: ['deliver'],
+      enter: (step) => {
+        step.call('deliver', { answer: step.context.draft });
+      },
+    },
     sent: { final: true },
     dropped: { final: true },
     expired: { final: true },
@@ -85,7 +93,14 @@ export const answer = {
   },
   transitions: [
     { from: 'opening', event: 'start', action: onStart, to: 'drafting' },
-    { from: 'drafting', event: 'model.result', to: 'asking', action: (step) => { step.context.draft = step.event.text(); } },
+    {
+      from: 'drafting',
+      event: 'model.result',
+      to: 'asking',
+      action: (step) => {
+        step.context.draft = step.event.text();
+      },
+    },
     { from: 'drafting', event: 'model.failure', to: 'failed', action: failed('the model gave no answer') },
     { from: 'asking', event: 'comment', to: 'drafting', action: redraft },
     { from: 'asking', event: 'reminder.timer', action: remind },
@@ -93,7 +108,14 @@ export const answer = {
     { from: 'asking', event: 'send.edited', to: 'sending', action: (step) => decided(step, 'edited') },
     { from: 'asking', event: 'send.rejected', to: 'dropped', action: (step) => decided(step, 'rejected') },
     { from: 'asking', event: 'send.expired', to: 'expired' },
-    { from: 'sending', event: 'deliver.result', to: 'sent', action: (step) => { step.context.receipt = step.event.text(); } },
+    {
+      from: 'sending',
+      event: 'deliver.result',
+      to: 'sent',
+      action: (step) => {
+        step.context.receipt = step.event.text();
+      },
+    },
     { from: 'sending', event: 'deliver.failure', to: 'failed', action: failed('it could not be sent') },
     { from: 'sending', event: 'cancel' }, // too late: it may be out already
     { from: 'open', event: 'cancel', to: 'cancelled' },
@@ -107,7 +129,8 @@ export function wrongWith(what, data) {
     if (typeof data.question !== 'string' || data.question.trim() === '') return '"question" is not a text';
     if (data.system !== undefined && typeof data.system !== 'string') return '"system" is not a text';
     for (const name of ['deadlineMs', 'remindMs']) {
-      if (data[name] !== undefined && !(Number.isSafeInteger(data[name]) && data[name] > 0 && data[name] < 1e12)) return `"${name}" is not a number of milliseconds`;
+      if (data[name] !== undefined && !(Number.isSafeInteger(data[name]) && data[name] > 0 && data[name] < 1e12))
+        return `"${name}" is not a number of milliseconds`;
     }
   }
   if (what === 'comment' && typeof data.text !== 'string') return '"text" is not a text';

@@ -479,4 +479,16 @@ test('traces, diagrams, signals that abort', async () => {
   equal(engine.closed, true);
 });
 
+test('a loop of posts lets other work have its turn', async () => {
+  const engine = await open({ machines: [planner], calls, store: memory() });
+  await engine.create('a', 'planner');
+  await until(engine, 'a', (view) => view.state === 'asking');
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 1);
+  for (let n = 0; n < 400; n++) await engine.post('a', 'note', n);
+  clearInterval(timer);
+  check(ticks > 0, 'a timer ran meanwhile');
+  await engine.close();
+});
+
 await finish();

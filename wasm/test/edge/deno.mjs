@@ -14,8 +14,11 @@ import { startModel } from './model.mjs';
 const total = tally();
 const file = (name) => fileURLToPath(new URL(name, import.meta.url));
 const deno = file('../node_modules/@deno/linux-x64-glibc/deno');
-const missing = !existsSync(deno) ? 'not installed: npm ci in wasm/test'
-  : !existsSync(file('../../persistent_agent.wasm')) ? 'persistent_agent.wasm is not built' : undefined;
+const missing = !existsSync(deno)
+  ? 'not installed: npm ci in wasm/test'
+  : !existsSync(file('../../persistent_agent.wasm'))
+    ? 'persistent_agent.wasm is not built'
+    : undefined;
 if (missing !== undefined) {
   total.skip('deno', missing);
   finish(total.total);
@@ -23,7 +26,9 @@ if (missing !== undefined) {
 }
 const folder = mkdtempSync(join(tmpdir(), 'pagent-edge-'));
 const model = await startModel();
-const assert = (condition, what) => { if (!condition) throw new Error(typeof what === 'string' ? what : JSON.stringify(what)); };
+const assert = (condition, what) => {
+  if (!condition) throw new Error(typeof what === 'string' ? what : JSON.stringify(what));
+};
 const free = createServer().listen(0, '127.0.0.1');
 await once(free, 'listening');
 const { port } = free.address();
@@ -32,12 +37,31 @@ const agents = api(`http://127.0.0.1:${port}`);
 let child;
 
 async function start() {
-  child = spawn(deno, ['run', '-A', '--no-lock', '--config', file('../../examples/deno/deno.json'), file('../../examples/deno/main.js')], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, PORT: `${port}`, KV_PATH: join(folder, 'kv'), MODEL_URL: model.url, MODEL_KEY: 'the model key', MODEL_NAME: 'small',
-      DELIVER_URL: `${model.url}/deliver`, NO_COLOR: '1' },
-  });
-  await agents.wait(() => agents.get('/').then(() => true, () => child.exitCode !== null && assert(false, 'deno ended')), 'deno');
+  child = spawn(
+    deno,
+    ['run', '-A', '--no-lock', '--config', file('../../examples/deno/deno.json'), file('../../examples/deno/main.js')],
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: {
+        ...process.env,
+        PORT: `${port}`,
+        KV_PATH: join(folder, 'kv'),
+        MODEL_URL: model.url,
+        MODEL_KEY: 'the model key',
+        MODEL_NAME: 'small',
+        DELIVER_URL: `${model.url}/deliver`,
+        NO_COLOR: '1',
+      },
+    },
+  );
+  await agents.wait(
+    () =>
+      agents.get('/').then(
+        () => true,
+        () => child.exitCode !== null && assert(false, 'deno ended'),
+      ),
+    'deno',
+  );
 }
 async function kill(signal = 'SIGKILL') {
   const ended = once(child, 'exit');
@@ -51,16 +75,19 @@ await life(total, () => ({ agents, model, assert }));
 await refusals(total, () => ({ agents, model, assert }));
 
 for (const signal of ['SIGTERM', 'SIGKILL']) {
-  await total.check(`${signal} between the question and the approval: goes on, and the model is not asked again`, async () => {
-    const name = `between-${signal}`;
-    model.asked.length = model.delivered.length = 0;
-    await agents.post(`/agents/${name}`, { question: 'When?' });
-    await agents.until(name, 'asking');
-    await kill(signal);
-    assert((await agents.post(`/agents/${name}/approve`, { who: 'Ada' })).status === 200, 'approve');
-    await agents.until(name, 'sent');
-    assert(model.asked.length === 1 && model.delivered.length === 1, [model.asked.length, model.delivered.length]);
-  });
+  await total.check(
+    `${signal} between the question and the approval: goes on, and the model is not asked again`,
+    async () => {
+      const name = `between-${signal}`;
+      model.asked.length = model.delivered.length = 0;
+      await agents.post(`/agents/${name}`, { question: 'When?' });
+      await agents.until(name, 'asking');
+      await kill(signal);
+      assert((await agents.post(`/agents/${name}/approve`, { who: 'Ada' })).status === 200, 'approve');
+      await agents.until(name, 'sent');
+      assert(model.asked.length === 1 && model.delivered.length === 1, [model.asked.length, model.delivered.length]);
+    },
+  );
 }
 
 await total.check('the model is down, then up, with SIGKILL in between', async () => {

@@ -5,14 +5,19 @@ export function api(url) {
     const response = await fetch(new URL(path, url), options);
     const text = await response.text();
     let body;
-    try { body = JSON.parse(text); } catch { body = text; }
+    try {
+      body = JSON.parse(text);
+    } catch {
+      body = text;
+    }
     return { status: response.status, type: response.headers.get('content-type'), headers: response.headers, body };
   };
   const self = {
     ask: (method, path) => ask(path, { method }),
     /* a host that has refused a body unread closes the connection, under the next request perhaps: reading may be repeated */
     get: (path, headers = {}) => ask(path, { headers }).catch(() => ask(path, { headers })),
-    post: (path, body, headers = {}) => ask(path, { method: 'POST', headers, body: typeof body === 'string' ? body : JSON.stringify(body) }),
+    post: (path, body, headers = {}) =>
+      ask(path, { method: 'POST', headers, body: typeof body === 'string' ? body : JSON.stringify(body) }),
     async wait(body, what) {
       for (let tries = 0; tries < 600; tries++) {
         const value = await body();
@@ -23,10 +28,13 @@ export function api(url) {
     },
     until(name, state) {
       let last;
-      return self.wait(async () => {
-        last = await self.get(`/agents/${encodeURIComponent(name)}`);
-        return last.body.state === state && last.body;
-      }, () => `${name} ${state}: ${JSON.stringify(last)}`);
+      return self.wait(
+        async () => {
+          last = await self.get(`/agents/${encodeURIComponent(name)}`);
+          return last.body.state === state && last.body;
+        },
+        () => `${name} ${state}: ${JSON.stringify(last)}`,
+      );
     },
   };
   return self;
@@ -39,12 +47,23 @@ export async function life(total, at) {
     const { agents, model, assert } = at();
     model.asked.length = model.delivered.length = 0;
     model.answer = ({ body }) => ({ text: body.messages.length === 2 ? 'Sleep well.' : 'Sleep.' });
-    const made = await agents.post('/agents/ada%20%C3%BC', { question: 'What shall I do?' }, { 'idempotency-key': 'one' });
+    const made = await agents.post(
+      '/agents/ada%20%C3%BC',
+      { question: 'What shall I do?' },
+      { 'idempotency-key': 'one' },
+    );
     assert(made.status === 201 && made.body.version === 1 && made.body.outcome === 'done', made);
-    const twice = await agents.post('/agents/ada%20%C3%BC', { question: 'What shall I do?' }, { 'idempotency-key': 'one' });
+    const twice = await agents.post(
+      '/agents/ada%20%C3%BC',
+      { question: 'What shall I do?' },
+      { 'idempotency-key': 'one' },
+    );
     assert(twice.status === 200 && twice.body.outcome === 'duplicate', twice);
     const first = await agents.until('ada ü', 'asking');
-    assert(first.status === 'waiting' && first.name === 'ada ü' && approvalOf(first).payload.answer === 'Sleep well.', first);
+    assert(
+      first.status === 'waiting' && first.name === 'ada ü' && approvalOf(first).payload.answer === 'Sleep well.',
+      first,
+    );
     assert(Date.parse(approvalOf(first).deadline) > Date.now() + 71 * 3600e3, approvalOf(first));
     const comment = await agents.post('/agents/ada%20%C3%BC/events/comment', { text: 'Shorter.' });
     assert(comment.status === 200, comment);
@@ -61,18 +80,34 @@ export async function life(total, at) {
     const approved = await agents.post('/agents/ada%20%C3%BC/approve', { who: 'Grace', effect: id, digest });
     assert(approved.status === 200, approved);
     const { context, status, effects } = await agents.until('ada ü', 'sent');
-    assert(status === 'done' && context.who === 'Grace' && context.receipt === 'delivered: HTTP 204' && effects.length === 0, context);
+    assert(
+      status === 'done' && context.who === 'Grace' && context.receipt === 'delivered: HTTP 204' && effects.length === 0,
+      context,
+    );
     assert(model.asked.length === 2 && model.delivered.length === 1, [model.asked.length, model.delivered.length]);
-    assert(model.asked[0].authorization === 'Bearer the model key' && model.asked[0].body.model === 'small', model.asked[0]);
+    assert(
+      model.asked[0].authorization === 'Bearer the model key' && model.asked[0].body.model === 'small',
+      model.asked[0],
+    );
     assert(model.asked[1].body.messages.at(-1).content.includes('Shorter.'), model.asked[1].body);
-    assert(model.delivered[0].body.answer === 'Sleep.' && model.delivered[0].body.agent === 'ada ü', model.delivered[0]);
+    assert(
+      model.delivered[0].body.answer === 'Sleep.' && model.delivered[0].body.agent === 'ada ü',
+      model.delivered[0],
+    );
     const keys = [...model.asked, ...model.delivered].map(({ key }) => key);
     assert(keys.every(Boolean) && new Set(keys).size === 3, keys);
     const history = await agents.get('/agents/ada%20%C3%BC/history');
-    const lines = history.body.trim().split('\n').map((line) => JSON.parse(line));
+    const lines = history.body
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
     assert(history.status === 200 && history.type === 'application/x-ndjson', history.type);
     assert(lines.every(({ version }, index) => version === index + 1) && lines.at(-1).to === 'sent', lines);
-    assert(lines.some(({ event, who }) => event === 'send.approved' && who === 'Grace') || lines.some(({ who }) => who === 'Grace'), lines);
+    assert(
+      lines.some(({ event, who }) => event === 'send.approved' && who === 'Grace') ||
+        lines.some(({ who }) => who === 'Grace'),
+      lines,
+    );
     model.answer = () => ({ text: 'Sleep well.' });
     return `${lines.length} blocks`;
   });
@@ -80,7 +115,8 @@ export async function life(total, at) {
   await total.check('edited, rejected, cancelled', async () => {
     const { agents, model, assert } = at();
     model.delivered.length = 0;
-    for (const name of ['edited', 'rejected', 'called-off']) await agents.post(`/agents/${name}`, { question: 'What?' });
+    for (const name of ['edited', 'rejected', 'called-off'])
+      await agents.post(`/agents/${name}`, { question: 'What?' });
     for (const name of ['edited', 'rejected', 'called-off']) await agents.until(name, 'asking');
     assert((await agents.post('/agents/edited/edit', { text: 'Run.', who: 'Ada' })).status === 200, 'edit');
     assert((await agents.post('/agents/rejected/reject', { why: 'no', who: 'Ada' })).status === 200, 'reject');
@@ -97,11 +133,21 @@ export async function life(total, at) {
     model.delivered.length = 0;
     await agents.post('/agents/race', { question: 'Who?' });
     const { changedVersion } = await agents.until('race', 'asking');
-    const results = await Promise.all(Array.from({ length: 20 }, (_, n) => agents.post('/agents/race/approve', { who: `w${n}`, expectedVersion: changedVersion })));
+    const results = await Promise.all(
+      Array.from({ length: 20 }, (_, n) =>
+        agents.post('/agents/race/approve', { who: `w${n}`, expectedVersion: changedVersion }),
+      ),
+    );
     const won = results.findIndex(({ status }) => status === 200);
-    assert(results.filter(({ status }) => status === 200).length === 1, results.map(({ status }) => status));
+    assert(
+      results.filter(({ status }) => status === 200).length === 1,
+      results.map(({ status }) => status),
+    );
     const lost = results.filter(({ status }) => status !== 200);
-    assert(lost.every(({ status, body }) => status === 409 && /^E_[A-Z]+$/.test(body.error.code)), lost);
+    assert(
+      lost.every(({ status, body }) => status === 409 && /^E_[A-Z]+$/.test(body.error.code)),
+      lost,
+    );
     const { context } = await agents.until('race', 'sent');
     assert(context.who === `w${won}` && model.delivered.length === 1, [context, model.delivered.length]);
     return [...new Set(lost.map(({ body }) => body.error.code))].join(', ');
@@ -111,10 +157,22 @@ export async function life(total, at) {
     const { agents, assert } = at();
     await agents.post('/agents/race2', { question: 'Who?' });
     await agents.until('race2', 'asking');
-    const results = await Promise.all(Array.from({ length: 20 }, (_, n) => agents.post('/agents/race2/approve', { who: `w${n}` })));
-    assert(results.filter(({ status }) => status === 200).length === 1, results.map(({ status }) => status));
-    assert(results.filter(({ status }) => status === 409).length === 19, results.map(({ status }) => status));
-    return [...new Set(results.filter(({ status }) => status !== 200).map(({ status, body }) => `${status} ${body.error.code}`))].join(', ');
+    const results = await Promise.all(
+      Array.from({ length: 20 }, (_, n) => agents.post('/agents/race2/approve', { who: `w${n}` })),
+    );
+    assert(
+      results.filter(({ status }) => status === 200).length === 1,
+      results.map(({ status }) => status),
+    );
+    assert(
+      results.filter(({ status }) => status === 409).length === 19,
+      results.map(({ status }) => status),
+    );
+    return [
+      ...new Set(
+        results.filter(({ status }) => status !== 200).map(({ status, body }) => `${status} ${body.error.code}`),
+      ),
+    ].join(', ');
   });
 }
 
@@ -151,8 +209,14 @@ export async function refusals(total, at) {
     ];
     const faults = [];
     for (const [method, path, body, status, code] of wanted) {
-      const found = method === 'POST' ? await agents.post(path, body) : method === 'GET' ? await agents.get(path) : await agents.ask(method, path);
-      if (found.status !== status || found.body?.error?.code !== code || !found.body.error.message) faults.push([method, path.slice(0, 40), status, code, found.status, found.body]);
+      const found =
+        method === 'POST'
+          ? await agents.post(path, body)
+          : method === 'GET'
+            ? await agents.get(path)
+            : await agents.ask(method, path);
+      if (found.status !== status || found.body?.error?.code !== code || !found.body.error.message)
+        faults.push([method, path.slice(0, 40), status, code, found.status, found.body]);
     }
     assert(faults.length === 0, faults);
     const conflict = await agents.post('/agents/refused/approve', { expectedVersion: changedVersion - 1 });

@@ -6,9 +6,13 @@ import { Miniflare } from 'miniflare';
 
 const root = new URL('../../', import.meta.url);
 const scripts = [
-  'test/edge/counted.mjs', 'examples/cloudflare/src/worker.js',
-  ...readdirSync(new URL('examples/shared/', root)).filter((name) => name.endsWith('.js')).map((name) => `examples/shared/${name}`),
-  ...readdirSync(root).filter((name) => name.endsWith('.js')), ...['durable-object', 'sql', 'shared'].map((name) => `stores/${name}.js`),
+  'test/edge/counted.mjs',
+  'examples/cloudflare/src/worker.js',
+  ...readdirSync(new URL('examples/shared/', root))
+    .filter((name) => name.endsWith('.js'))
+    .map((name) => `examples/shared/${name}`),
+  ...readdirSync(root).filter((name) => name.endsWith('.js')),
+  ...['durable-object', 'sql', 'shared'].map((name) => `stores/${name}.js`),
 ];
 
 // The package's names, which a bundler resolves: modules that stand where workerd looks for them.
@@ -22,13 +26,21 @@ const path = (name) => fileURLToPath(new URL(name, root));
 const modules = [
   ...scripts.map((name) => ({ type: 'ESModule', path: path(name), contents: readFileSync(path(name), 'utf8') })),
   ...names.map(([name, to]) => ({ type: 'ESModule', path: path(name), contents: `export * from '${to}';` })),
-  { type: 'CompiledWasm', path: path('examples/cloudflare/src/persistent-agent/persistent_agent.wasm'), contents: readFileSync(path('persistent_agent.wasm')) },
+  {
+    type: 'CompiledWasm',
+    path: path('examples/cloudflare/src/persistent-agent/persistent_agent.wasm'),
+    contents: readFileSync(path('persistent_agent.wasm')),
+  },
 ];
 
 export async function startWorker(folder, bindings) {
   const miniflare = new Miniflare({
-    modules, modulesRoot: fileURLToPath(root), compatibilityDate: '2026-01-01', bindings,
-    durableObjects: { AGENTS: { className: 'Counted', useSQLite: true } }, durableObjectsPersist: `${folder}/objects`,
+    modules,
+    modulesRoot: fileURLToPath(root),
+    compatibilityDate: '2026-01-01',
+    bindings,
+    durableObjects: { AGENTS: { className: 'Counted', useSQLite: true } },
+    durableObjectsPersist: `${folder}/objects`,
   });
   const url = await miniflare.ready;
   return { url, stop: () => miniflare.dispose() };
@@ -36,11 +48,18 @@ export async function startWorker(folder, bindings) {
 
 /** The processes that this one has started and that are workerd: their ids. */
 export function workerds() {
-  return readdirSync('/proc').filter((id) => /^\d+$/.test(id)).filter((id) => {
-    try {
-      const stat = readFileSync(`/proc/${id}/stat`, 'utf8');
-      return Number(stat.slice(stat.lastIndexOf(')') + 4).split(' ')[0]) === process.pid
-        && readFileSync(`/proc/${id}/cmdline`, 'utf8').split('\0')[0].endsWith('workerd');
-    } catch { return false; }
-  }).map(Number);
+  return readdirSync('/proc')
+    .filter((id) => /^\d+$/.test(id))
+    .filter((id) => {
+      try {
+        const stat = readFileSync(`/proc/${id}/stat`, 'utf8');
+        return (
+          Number(stat.slice(stat.lastIndexOf(')') + 4).split(' ')[0]) === process.pid &&
+          readFileSync(`/proc/${id}/cmdline`, 'utf8').split('\0')[0].endsWith('workerd')
+        );
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
 }

@@ -25,5 +25,6 @@ static const pagent_transition transitions[] = {{"counting", "add", NULL, add, N
                                                 {"asking", "more.approved", NULL, NULL, "counting", 0},
                                                 {"asking", "more.rejected", NULL, NULL, "done", 0},
                                                 {"asking", "more.expired", NULL, NULL, "done", 0}};
-static const pagent_machine counter = {sizeof counter, 1, "counter", NULL, 4, "add ask", NULL, "more", NULL, 0,
-                                       PAGENT_ROWS(states), PAGENT_ROWS(transitions)};
+static const pagent_machine counter = {
+    sizeof counter,          1, "counter", NULL, 4, "add ask", NULL, "more", NULL, 0, PAGENT_ROWS(states),
+    PAGENT_ROWS(transitions)};

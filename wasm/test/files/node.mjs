@@ -3,7 +3,17 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import {
-  closeSync, cpSync, existsSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync, writeSync,
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,16 +41,24 @@ const pagentctl = compile('../../../examples/pagentctl.c', 'pagentctl');
 /** Runs the native twin (path, verb, agent, times, "each"): { state, version, count, entries }, or throws with the code of what it was refused with. */
 function native(path, verb, agent, times = 1, each = '') {
   try {
-    const [state, version, count, entries] = execFileSync(nativeProgram, [path, verb, agent, `${times}`, each], { encoding: 'utf8', stdio: 'pipe' }).trim().split(' ');
+    const [state, version, count, entries] = execFileSync(nativeProgram, [path, verb, agent, `${times}`, each], {
+      encoding: 'utf8',
+      stdio: 'pipe',
+    })
+      .trim()
+      .split(' ');
     return { state, version: Number(version), count: Number(count), entries: Number(entries) };
   } catch (error) {
-    throw Object.assign(new Error(error.stderr || error.message), { code: /^E_\w+/.exec(`${error.stderr}`.replace('PAGENT_', ''))?.[0] });
+    throw Object.assign(new Error(error.stderr || error.message), {
+      code: /^E_\w+/.exec(`${error.stderr}`.replace('PAGENT_', ''))?.[0],
+    });
   }
 }
 
 /** Exit status 0: clean; 1: only what opening repairs. */
 function verify(path, wanted = 0) {
-  let status = 0, text;
+  let status = 0,
+    text;
   try {
     text = execFileSync(pagentctl, [path, 'verify'], { encoding: 'utf8', stdio: 'pipe' });
   } catch (error) {
@@ -69,7 +87,13 @@ async function inEngine(path, options, work) {
 
 /** The owner of counter.mjs, until it is killed: what it was acknowledged, by agent. */
 async function owner(path, agents, { limit, afterMs } = {}) {
-  const words = [...process.execArgv, ...(globalThis.Deno ? ['run', '-A'] : []), at('counter.mjs'), path, String(agents)];
+  const words = [
+    ...process.execArgv,
+    ...(globalThis.Deno ? ['run', '-A'] : []),
+    at('counter.mjs'),
+    path,
+    String(agents),
+  ];
   if (limit !== undefined) words.push(String(limit));
   const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] });
   let text = '';
@@ -94,7 +118,8 @@ test('the twins have one hash', async () => {
 });
 
 for (const each of [false, true]) {
-  const word = each ? 'each' : '', options = { logPerAgent: each };
+  const word = each ? 'each' : '',
+    options = { logPerAgent: each };
   const logs = each ? 'a log for each agent' : 'one log';
 
   test(`native, JavaScript, native, JavaScript: ${logs}`, async () => {
@@ -129,7 +154,10 @@ for (const each of [false, true]) {
       for await (const { stream } of engine.agents()) names.push(stream);
       equal(names.length, 2);
     });
-    equal(readdirSync(path).some((name) => /^[0-9a-f]{16}\./.test(name)), each);
+    equal(
+      readdirSync(path).some((name) => /^[0-9a-f]{16}\./.test(name)),
+      each,
+    );
     verify(path);
   });
 
@@ -137,10 +165,12 @@ for (const each of [false, true]) {
     const path = fresh();
     for (let round = 1; round <= 3; round++) {
       await inEngine(path, { ...options, segmentSize: 4096 }, async (engine) => {
-        await Promise.all(['a', 'b', 'c'].map(async (agent) => {
-          if (!await engine.has(agent)) await engine.create(agent, 'counter');
-          await adds(engine, agent, 40);
-        }));
+        await Promise.all(
+          ['a', 'b', 'c'].map(async (agent) => {
+            if (!(await engine.has(agent))) await engine.create(agent, 'counter');
+            await adds(engine, agent, 40);
+          }),
+        );
       });
       verify(path);
       equal(native(path, 'add', 'a', 5, word).count, round * 45);
@@ -170,7 +200,8 @@ test('trim gives segments back, and native goes on', async () => {
   const engine = await start(path, { segmentSize: 8192 }, { limits });
   await engine.create('a', 'counter');
   await adds(engine, 'a', 200);
-  const before = segments(), removed = await engine.trim();
+  const before = segments(),
+    removed = await engine.trim();
   check(removed > 0 && segments() < before, `${removed} of ${before} removed, ${segments()} left`);
   await adds(engine, 'a', 3);
   await fails('E_TRIMMED', () => engine.view('a', 1));
@@ -199,7 +230,8 @@ test('read-only beside a live owner', async () => {
 });
 
 test('one engine at a time in a thread, and one per store object', async () => {
-  const path = fresh(), store = files(path);
+  const path = fresh(),
+    store = files(path);
   const first = await open({ machines: [counter], store });
   await fails('E_LOCKED', () => open({ machines: [counter], store }));
   await fails('E_LOCKED', () => start(join(path, '..', path.split('/').at(-1))));
@@ -233,20 +265,26 @@ const locks = process.getBuiltinModule?.(globalThis.Bun ? 'bun:sqlite' : 'node:s
 
 test('the lock keeps native programs and other processes out, and goes with its process', async () => {
   if (!locks) throw new Skip('no SQLite in this runtime');
-  const path = fresh(), engine = await start(path);
+  const path = fresh(),
+    engine = await start(path);
   await engine.create('a', 'counter');
   await fails('E_LOCKED', async () => native(path, 'add', 'a', 1));
   const words = [...process.execArgv, ...(globalThis.Deno ? ['run', '-A'] : []), at('counter.mjs'), path, '1', '1'];
   const refused = await new Promise((resolve) => {
     let text = '';
     const child = spawn(process.execPath, words, { stdio: ['ignore', 'ignore', 'pipe'] });
-    child.stderr.on('data', (data) => { text += data; });
+    child.stderr.on('data', (data) => {
+      text += data;
+    });
     child.on('close', () => resolve(text));
   });
   check(/E_LOCKED|owns this store/.test(refused), refused);
   await adds(engine, 'a', 1);
   await engine.close();
-  check(readdirSync(path).every((name) => ['inbox', 'lock'].includes(name) || name.startsWith('log.')), `${readdirSync(path)}`);
+  check(
+    readdirSync(path).every((name) => ['inbox', 'lock'].includes(name) || name.startsWith('log.')),
+    `${readdirSync(path)}`,
+  );
   equal(statSync(join(path, 'lock')).size, 0);
   equal(native(path, 'add', 'a', 1).count, 2);
   const { signal } = await owner(path, 1, { limit: 3 });
@@ -267,7 +305,13 @@ test('a native program that takes over fences the one in JavaScript, and loses n
   verify(path, 1);
   const { count } = native(path, 'show', 'a');
   equal(count, 5);
-  equal(await inEngine(path, {}, async (again) => { await adds(again, 'a', 1); return countOf((await again.view('a')).context); }), 6);
+  equal(
+    await inEngine(path, {}, async (again) => {
+      await adds(again, 'a', 1);
+      return countOf((await again.view('a')).context);
+    }),
+    6,
+  );
   verify(path, 1);
 });
 
@@ -289,7 +333,10 @@ test('killed in the middle of appends: nothing acknowledged is lost', async () =
         equal(countOf(view.context), view.transcript.length);
       }
     });
-    check(reports.every(({ damage }) => damage === 'torn' || damage === 'dirty'), JSON.stringify(reports));
+    check(
+      reports.every(({ damage }) => damage === 'torn' || damage === 'dirty'),
+      JSON.stringify(reports),
+    );
     verify(path);
   }
   check(Object.keys(sums).length === 3, 'all agents were acknowledged something');
@@ -298,12 +345,27 @@ test('killed in the middle of appends: nothing acknowledged is lost', async () =
 
 /** Where the last block of the newest segment is: { file, offset, size }. */
 function lastBlock(path) {
-  const file = join(path, readdirSync(path).filter((name) => name.startsWith('log.')).sort().at(-1));
+  const file = join(
+    path,
+    readdirSync(path)
+      .filter((name) => name.startsWith('log.'))
+      .sort()
+      .at(-1),
+  );
   const bytes = readFileSync(file);
   let found;
   for (let offset = 0; offset + 64 <= bytes.length && bytes.readUInt32BE(offset) === 0xe5a9d1b7;) {
     const size = 64 + Math.ceil(bytes.readUInt32LE(offset + 48) / 64) * 64;
-    found = { file, offset, size, version: Number(bytes.readBigUInt64LE(offset + 24)), stream: bytes.readBigUInt64LE(offset + 16).toString(16).padStart(16, '0') };
+    found = {
+      file,
+      offset,
+      size,
+      version: Number(bytes.readBigUInt64LE(offset + 24)),
+      stream: bytes
+        .readBigUInt64LE(offset + 16)
+        .toString(16)
+        .padStart(16, '0'),
+    };
     offset += size;
   }
   return found;
@@ -344,7 +406,10 @@ test('a torn tail is told to onDiscard, and cut', async () => {
 
 test('damage in the middle is refused, with the store as it was', async () => {
   const path = fresh();
-  await inEngine(path, {}, async (engine) => { await engine.create('a', 'counter'); await adds(engine, 'a', 10); });
+  await inEngine(path, {}, async (engine) => {
+    await engine.create('a', 'counter');
+    await adds(engine, 'a', 10);
+  });
   const { file, offset } = lastBlock(path);
   const bytes = readFileSync(file);
   bytes[offset - 64 * 20] ^= 0xff;
@@ -370,13 +435,20 @@ test('a full disk: E_NO_SPACE, and it goes on when there is space', async () => 
     throw new Skip('no file system of its own can be mounted here');
   }
   try {
-    const store = files(join(path, 'store')), ballast = join(path, 'ballast');
+    const store = files(join(path, 'store')),
+      ballast = join(path, 'ballast');
     const engine = await open({ machines: [counter], store });
     await engine.create('a', 'counter');
     writeFileSync(ballast, new Uint8Array(64 * 1024));
-    let posted = 0, refusedWith;
+    let posted = 0,
+      refusedWith;
     while (refusedWith === undefined && posted < 2000) {
-      await engine.post('a', 'add', 'x'.repeat(200)).then(() => posted++, (error) => { refusedWith = error.code; });
+      await engine.post('a', 'add', 'x'.repeat(200)).then(
+        () => posted++,
+        (error) => {
+          refusedWith = error.code;
+        },
+      );
     }
     equal(refusedWith, 'E_NO_SPACE');
     equal(countOf((await engine.view('a')).context), posted);

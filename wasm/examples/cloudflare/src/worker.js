@@ -20,11 +20,13 @@ export class Agent extends DurableObject {
 
   /** A name that somebody only asks about must not leave tables behind. */
   #born() {
-    return this.ctx.storage.sql.exec("SELECT 1 FROM sqlite_master WHERE name GLOB 'pagent_*' LIMIT 1").toArray().length !== 0;
+    return (
+      this.ctx.storage.sql.exec("SELECT 1 FROM sqlite_master WHERE name GLOB 'pagent_*' LIMIT 1").toArray().length !== 0
+    );
   }
 
   #open() {
-    return this.#engine ??= (async () => {
+    return (this.#engine ??= (async () => {
       try {
         this.#store = durableObject(this.ctx, { alarm: true });
         return await open({ store: this.#store, wasm, machines: [answer], calls: callsOf(this.env) });
@@ -32,7 +34,7 @@ export class Agent extends DurableObject {
         this.#engine = undefined;
         throw error;
       }
-    })();
+    })());
   }
 
   /** An engine whose storage has failed is of no more use: the next one reads what is there. */
