@@ -1,4 +1,4 @@
-/* engine.c: persistent_agent.h for JavaScript hosts, freestanding: no libc, named imports, and nothing of 64 bits by value.
+/* engine.c: persistent_agent.h for JavaScript hosts, freestanding: no libc, named imports, nothing of 64 bits by value.
 
      clang --target=wasm32 -Oz -ffreestanding -mbulk-memory -ffunction-sections -I.. -c engine.c -o engine.o
      wasm-ld --no-entry --strip-all -z stack-size=65536 engine.o [agents.o] -o persistent_agent.wasm
@@ -181,7 +181,7 @@ static void on_write(void *ctx, const char *text, size_t size)
     host_write(text, size);
 }
 
-/* A row's tag says which pair of functions it has: guard and action, or enter and exit. `ctx` is the machine's number. */
+/* A row's tag says which pair of functions it has: guard and action, or enter and exit. `ctx`: the machine's number. */
 static int on_first(void *ctx, pagent_step *step, uint32_t tag)
 {
     return host_handle(ctx, 0, tag, step);
