@@ -429,12 +429,16 @@ web_skip() {
 }
 
 web_install() { # FOLDER: its packages, once
-    [ -d "$1/node_modules" ] && [ "$1/node_modules" -nt "$1/package-lock.json" ] && return 0
-    say "installing the npm packages of $1"
+    local made=$1/node_modules/.installed
+    mkdir -p "$BUILD"
     (
-        cd "$1" || exit 1
         flock 9
-        npm ci --ignore-scripts --no-audit --no-fund >/dev/null 2>"npm.log" && touch node_modules && rm -f npm.log
+        [ "$made" -nt "$1/package-lock.json" ] && exit 0
+        say "installing the npm packages of $1"
+        cd "$1" || exit 1
+        npm ci --ignore-scripts --no-audit --no-fund >/dev/null 2>npm.log || exit 1
+        touch node_modules/.installed
+        rm -f npm.log
     ) 9>"$BUILD/npm.lock"
 }
 

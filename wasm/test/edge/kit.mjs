@@ -2,7 +2,12 @@
 
 export function api(url) {
   const ask = async (path, options) => {
-    const response = await fetch(new URL(path, url), options);
+    const send = () => fetch(new URL(path, url), { ...options, signal: AbortSignal.timeout(30_000) });
+    // A host that has refused a body unread closes the connection, under the next request perhaps, which it never saw.
+    const response = await send().catch((error) => {
+      if (error.name === 'TimeoutError') throw error;
+      return send();
+    });
     const text = await response.text();
     let body;
     try {
@@ -14,8 +19,7 @@ export function api(url) {
   };
   const self = {
     ask: (method, path) => ask(path, { method }),
-    /* a host that has refused a body unread closes the connection, under the next request perhaps: reading may be repeated */
-    get: (path, headers = {}) => ask(path, { headers }).catch(() => ask(path, { headers })),
+    get: (path, headers = {}) => ask(path, { headers }),
     post: (path, body, headers = {}) =>
       ask(path, { method: 'POST', headers, body: typeof body === 'string' ? body : JSON.stringify(body) }),
     async wait(body, what) {
