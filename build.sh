@@ -459,6 +459,7 @@ verb_web-one() { # PART
         web_install wasm/test/browser || web_skip "$part" "its npm packages could not be installed"
         need chromium chromium || web_skip "$part" "$why"
         need firefox-esr firefox-esr || say "without Firefox: $why"
+        [ "$part" != browser/demo ] || web_install wasm/demo || web_skip "$part" "npm's mermaid could not be installed"
         ;;
     *) web_install wasm/test || web_skip "$part" "its npm packages could not be installed" ;;
     esac
