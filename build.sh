@@ -409,8 +409,8 @@ verb_wasm() { # [FILE.c]: the engine for JavaScript; with FILE.c, together with 
     done
 }
 
-# The parts of test-web. Those that wait for browsers and for a Worker's alarms by the clock are not yet steady enough to
-# decide whether a change may land: test leaves them to test-web.
+# The parts of test-web. Those that wait for browsers, and for a Worker's alarms by the clock, are not yet steady enough
+# to decide whether a change may land: test leaves them to test-web.
 web_all=0
 web_parts() {
     [ -f wasm/package.json ] || return 0
