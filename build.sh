@@ -409,7 +409,7 @@ verb_wasm() { # [FILE.c]: the engine for JavaScript; with FILE.c, together with 
     done
 }
 
-# The parts of test-web. Those that wait for browsers, and for a Worker's alarms by the clock, are not yet steady enough
+# The parts of test-web. Those that wait for browsers and for workerd by the clock are not yet steady enough
 # to decide whether a change may land: test leaves them to test-web.
 web_all=0
 web_parts() {
@@ -418,11 +418,10 @@ web_parts() {
     say "web build"
     say "web types"
     say "web package"
-    for file in core/{engine,wasi} stores/{memory,kit,sqlite,durable-object,deno-kv,kv} files/{node,inbox,everywhere} \
-        edge/deno; do
+    for file in core/{engine,wasi} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere} edge/deno; do
         say "web $file"
     done
-    [ $web_all = 0 ] || for file in edge/cloudflare browser/{run,demo}; do say "web $file"; done
+    [ $web_all = 0 ] || for file in stores/durable-object edge/cloudflare browser/{run,demo}; do say "web $file"; done
 }
 
 web_skip() {
