@@ -9833,8 +9833,8 @@ static int pai_is_temp_name(const char *name)
            pai_parse_hex64(name + 4, &number) && pai_parse_hex64(name + 21, &number);
 }
 
-/* Reads the names of all segments. With `clean`, removes what a crash left half made. */
-static int pai_list_segments(pagent_files *files, int clean)
+/* Reads the names of all segments, once. With `clean`, removes what a crash left half made. */
+static int pai_read_names(pagent_files *files, int clean)
 {
     char name[PAGENT_NAME_MAX + 1];
     pagent_damage_report report;
@@ -9874,6 +9874,37 @@ static int pai_list_segments(pagent_files *files, int clean)
         }
     }
     return PAGENT_OK;
+}
+
+/* Is a number left out of the listing although its segment, or no longer the one before it, is in the directory? A
+   directory is not read at one instant: where somebody rotates and trims meanwhile, it may show no segment that was
+   there all the time, and one that is gone. 1, 0, or an error. */
+static int pai_listing_is_stale(pagent_files *files)
+{
+    size_t i;
+    int found;
+    for (i = 1; i < pai_listed_count(&files->listed); i++) {
+        const pai_listed *before = pai_listed_at(&files->listed, i - 1), *at = pai_listed_at(&files->listed, i);
+        if (at->major != before->major || at->minor == before->minor + 1) continue;
+        found = pai_segment_exists(files, before->major, (uint32_t)before->minor + 1);
+        if (found != 0) return found;
+        found = pai_segment_exists(files, before->major, (uint32_t)before->minor);
+        if (found != 1) return found == 0 ? 1 : found;
+    }
+    return 0;
+}
+
+/* The names of all segments, in order; a gap among them is one in the directory, too. */
+static int pai_list_segments(pagent_files *files, int clean)
+{
+    uint32_t tries;
+    int result = PAGENT_OK, stale = 1;
+    for (tries = 0; stale == 1 && tries < PAI_TRIES; tries++) {
+        result = pai_read_names(files, clean);
+        if (result != PAGENT_OK) return result;
+        stale = pai_listing_is_stale(files);
+    }
+    return stale < 0 ? stale : PAGENT_OK;
 }
 
 /* Do none of the segments in the listing, items `first` to `last`, hold a block of an agent? */
@@ -11531,7 +11562,7 @@ static int pai_verify_segment(pai_verify *verify, uint32_t number, uint64_t limi
     if (result == PAGENT_OK) result = pai_load_segment(files, log, number, limit, &header, &bad);
     else pai_forget_heads(files, log->stream);
     if (result == PAGENT_OK) result = pai_verify_end(verify, segment, limit, link, bad, &header);
-    return pai_gravity(result) != 0 ? PAGENT_OK : result; /* what was found has been reported */
+    return result == PAGENT_E_NOT_FOUND || pai_gravity(result) != 0 ? PAGENT_OK : result; /* that has been reported */
 }
 
 /* The newest segment that is not void. */
@@ -11553,7 +11584,7 @@ static int pai_verify_newest(pai_verify *verify, pai_log *log)
         if (result == PAGENT_OK) result = pai_is_void(files, log, &number, &is_void);
         if (result != PAGENT_OK) break;
     }
-    return pai_gravity(result) != 0 ? PAGENT_OK : result;
+    return result == PAGENT_E_NOT_FOUND || pai_gravity(result) != 0 ? PAGENT_OK : result;
 }
 
 /* Is the segment one of the log's? An empty one that no other leads back to is not: a zombie made it, or it is void.
@@ -11574,6 +11605,8 @@ static int pai_verify_place(pagent_files *files, uint64_t stream, uint32_t numbe
     return result;
 }
 
+/* All segments of a log. One that is not there has been reported by the listing, or was trimmed since: what is behind it
+   is looked at all the same. */
 static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, uint32_t newest)
 {
     pagent_files *files = verify->files;
@@ -11599,6 +11632,7 @@ static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, 
         if (result == PAGENT_OK && next != 0) result = pai_get_segment(files, stream, next, &segment);
         if (result == PAGENT_OK && next != 0) link = segment->before_link;
         if (next == 0 || result != PAGENT_OK) limit = UINT64_MAX;
+        if (result == PAGENT_E_NOT_FOUND) result = PAGENT_OK;
         if (result != PAGENT_OK && pai_gravity(result) == 0) break;
         result = pai_verify_segment(verify, number, limit, link);
         number = next > number ? next : number + 1;

@@ -833,6 +833,141 @@ TEST(missing_segment_stops_one_agent)
     }
 }
 
+/* ---- a directory that is read while somebody rotates and trims */
+
+static struct {
+    const char *left_out; /* a name that the listing misses, */
+    const char *gone;     /* or one that it shows though it is gone: */
+    uint32_t times;       /* in so many readings from the first on */
+    uint32_t readings;
+} listing;
+
+static int torn_list(void *ctx, const char *folder, uint32_t index, char *name)
+{
+    uint32_t at;
+    int result = PAGENT_OK, missed = 0;
+    if (index == 0 && folder[0] == 0) listing.readings++;
+    for (at = 0; result == PAGENT_OK && at <= index + (uint32_t)missed; at++) {
+        result = sim_list(ctx, folder, at, name);
+        if (result != PAGENT_OK || listing.readings > listing.times || folder[0] != 0) continue;
+        missed |= listing.left_out != NULL && strcmp(name, listing.left_out) == 0;
+    }
+    if (listing.gone == NULL || listing.readings > listing.times || folder[0] != 0) return result;
+    if (result == PAGENT_END && at == index + 1) { /* behind the last one */
+        snprintf(name, PAGENT_NAME_MAX + 1, "%s", listing.gone);
+        return PAGENT_OK;
+    }
+    return result;
+}
+
+/* Reader, owner and verify read the directory again; nobody speaks of a gap. */
+static void expect_whole(const char *left_out, const char *gone)
+{
+    pagent_dir dir = w.dir, torn_dir = w.dir;
+    uint32_t round, tails = 0;
+    torn_dir.list = torn_list;
+    listing.left_out = left_out;
+    listing.gone = gone;
+    listing.times = 1;
+    w.reports = 0;
+    for (round = 0; round < 2; round++) {
+        w.options.read_only = round == 0;
+        listing.readings = 0;
+        w.dir = torn_dir;
+        CHECK_EQ(world_open(), PAGENT_OK);
+        CHECK(listing.readings >= 2);
+        CHECK_EQ(kit_check(&w.k, ORACLE_STRICT), PAGENT_OK);
+        CHECK_EQ(world_close(), PAGENT_OK);
+        w.dir = dir;
+    }
+    listing.readings = 0;
+    CHECK_EQ(pagent_verify_files(&torn_dir, &w.callbacks, on_discard, &w, &tails), PAGENT_OK);
+    CHECK_EQ(w.reports, 0);
+}
+
+static void name_of(uint32_t mode, uint32_t s, uint32_t number, char name[32])
+{
+    if (mode == SHARED) snprintf(name, 32, "log.%08u", (unsigned)number);
+    else snprintf(name, 32, "%s", segment_of(s, number));
+}
+
+/* The newest segment of agent `s`, or of the log that all share. */
+static uint32_t newest_of(uint32_t mode, uint32_t s)
+{
+    uint32_t number, newest = 0;
+    char name[32];
+    for (number = 1; number < 64; number++) {
+        name_of(mode, s, number, name);
+        if (w.dir.exists(w.dir.ctx, name) == 1) newest = number;
+    }
+    return newest;
+}
+
+static void fill_segments(uint32_t mode)
+{
+    uint32_t i;
+    world_begin(mode, test.seed);
+    w.options.segment_size = 1024;
+    CHECK_EQ(world_open(), PAGENT_OK);
+    for (i = 0; i < 72; i++) {
+        CHECK_EQ(i % 12 >= 9 ? kit_snapshot(&w.k, i % 3, 500) : kit_write(&w.k, i % 3, 500, KIT_NOISE), PAGENT_OK);
+    }
+}
+
+TEST(torn_listing)
+{
+    uint32_t mode, number, newest;
+    char name[32];
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        fill_segments(mode);
+        CHECK_EQ(world_close(), PAGENT_OK);
+        newest = newest_of(mode, 1);
+        if (!CHECK(newest >= 4)) return;
+        for (number = 2; number < newest; number++) {
+            name_of(mode, 1, number, name);
+            expect_whole(name, NULL);
+        }
+        world_end();
+        fill_segments(mode);
+        CHECK_EQ(kit_trim(&w.k), PAGENT_OK);
+        CHECK_EQ(world_close(), PAGENT_OK);
+        name_of(mode, 1, 2, name);
+        CHECK_EQ(w.dir.exists(w.dir.ctx, name), 0);
+        name_of(mode, 1, 1, name);
+        CHECK_EQ(w.dir.exists(w.dir.ctx, name), 0);
+        expect_whole(NULL, name);
+        world_end();
+    }
+}
+
+/* What verify finds behind a gap, and in the logs of others. */
+TEST(verify_behind_a_gap)
+{
+    uint32_t mode, tails, newest;
+    char name[32];
+    int file;
+    for (mode = SHARED; mode <= PER_AGENT; mode++) {
+        fill_segments(mode);
+        CHECK_EQ(world_close(), PAGENT_OK);
+        name_of(mode, 0, 2, name);
+        CHECK_EQ(w.dir.remove(w.dir.ctx, name), PAGENT_OK);
+        CHECK_EQ(w.dir.sync_dir(w.dir.ctx, ""), PAGENT_OK);
+        w.reports = 0;
+        CHECK_EQ(pagent_verify_files(&w.dir, &w.callbacks, on_discard, &w, &tails), PAGENT_E_CORRUPT);
+        CHECK_EQ(w.reports, 1);
+        newest = newest_of(mode, mode == SHARED ? 0 : 2);
+        CHECK(newest >= 4);
+        name_of(mode, mode == SHARED ? 0 : 2, newest - 1, name);
+        file = w.disk.durable.items[sim_find(&w.disk.durable, name)].file;
+        loaded(file)->data[block_size(loaded(file), 0) + 100] ^= 4;
+        loaded_touch(file);
+        w.reports = 0;
+        CHECK_EQ(pagent_verify_files(&w.dir, &w.callbacks, on_discard, &w, &tails), PAGENT_E_CORRUPT);
+        CHECK(w.reports >= 2);
+        world_end();
+    }
+}
+
 /* Row 8, the preallocated space: up to four stray bits are scrubbed and reported, and nothing is lost. */
 TEST(flip_preallocated)
 {
@@ -2274,10 +2409,10 @@ TEST_MAIN(ROW(contract_of_file_store), ROW(bad_block_refused), ROW(contract_of_m
           ROW(foreign_names), ROW(crash_create), ROW(crash_append), ROW(crash_batch), ROW(crash_rotate),
           ROW(crash_claim), ROW(crash_trim), ROW(crash_close), ROW(crash_sleep), ROW(logs_asleep),
           ROW(crash_in_recovery), ROW(flip_each_bit), ROW(damage_stops_one_agent), ROW(damage_stops_a_sleeper),
-          ROW(missing_segment_stops_one_agent), ROW(damage_keeps_history), ROW(flip_preallocated), ROW(cut_each_length),
-          ROW(extend_with_anything), ROW(zero_each_line), ROW(misdirected_blocks), ROW(excised_blocks),
-          ROW(forged_blocks), ROW(foreign_history), ROW(seal_proves_the_last_block), ROW(random_damage), ROW(sync_lies),
-          ROW(sync_fails), ROW(each_call_fails), ROW(disk_full), ROW(short_reads_and_writes),
-          ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim), ROW(zombie_close), ROW(zombie_remakes),
-          ROW(zombie_dies), ROW(reader_beside_writer), ROW(reader_beside_trim), ROW(crash_inbox), ROW(inbox_call_fails),
-          ROW(message_ids), ROW(damaged_letters))
+          ROW(missing_segment_stops_one_agent), ROW(torn_listing), ROW(verify_behind_a_gap), ROW(damage_keeps_history),
+          ROW(flip_preallocated), ROW(cut_each_length), ROW(extend_with_anything), ROW(zero_each_line),
+          ROW(misdirected_blocks), ROW(excised_blocks), ROW(forged_blocks), ROW(foreign_history),
+          ROW(seal_proves_the_last_block), ROW(random_damage), ROW(sync_lies), ROW(sync_fails), ROW(each_call_fails),
+          ROW(disk_full), ROW(short_reads_and_writes), ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim),
+          ROW(zombie_close), ROW(zombie_remakes), ROW(zombie_dies), ROW(reader_beside_writer), ROW(reader_beside_trim),
+          ROW(crash_inbox), ROW(inbox_call_fails), ROW(message_ids), ROW(damaged_letters))
