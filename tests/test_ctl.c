@@ -756,6 +756,44 @@ TEST(there_and_back)
     (void)remove(path_of("x.pagent"));
 }
 
+/* An import that died before the agent was told that it may go on is done once more; and who moved out may change his
+   mind. */
+TEST(import_interrupted)
+{
+    const char *const stores[] = {"target", "source"};
+    static uint8_t bytes[1 << 20];
+    pagent_portable head;
+    const char *what;
+    size_t size, at;
+    owner o;
+    uint32_t i;
+    FILE *file;
+    if (!make_store("source", 0)) return;
+    CHECK_EQ(ctl(path_of("source"), "export", "--move", "alpine", path_of("x.pagent"), NULL), 0);
+    file = fopen(path_of("x.pagent"), "rb");
+    if (!CHECK(file != NULL)) return;
+    size = fread(bytes, 1, sizeof bytes, file);
+    (void)fclose(file);
+    CHECK_EQ(pagent_portable_open(&head, bytes, size, &at, &what), PAGENT_OK);
+    if (open_owner(&o, "target", 0)) {
+        CHECK_EQ(pagent_import_blocks(o.engine, bytes + at, size - at, NULL), PAGENT_OK);
+        CHECK_EQ(status_in(&o, "alpine"), PAGENT_MOVED);
+        CHECK_EQ(pagent_import_blocks(o.engine, bytes + at, size - at, NULL), PAGENT_OK);
+    }
+    close_owner(&o);
+    for (i = 0; i < 2; i++) {
+        CHECK_EQ(ctl(path_of(stores[i]), "import", path_of("x.pagent"), NULL), 0);
+        CHECK(says("alpine: goes on here"));
+        if (open_owner(&o, stores[i], 0)) CHECK_EQ(post(&o, "alpine", "note", "here"), PAGENT_OK);
+        close_owner(&o);
+        CHECK_EQ(ctl(path_of(stores[i]), "import", path_of("x.pagent"), NULL), 1);
+        CHECK_EQ(ctl(path_of(stores[i]), "verify", NULL), 0);
+    }
+    remove_tree(path_of("source"));
+    remove_tree(path_of("target"));
+    (void)remove(path_of("x.pagent"));
+}
+
 /* A file whose every checksum is right, and that is wrong all the same. */
 enum {
     FORGE_NAME = 100,
@@ -1008,10 +1046,22 @@ TEST(command_line)
     CHECK_EQ(output_text[0], 0);
 }
 
-static const test_row all_tests[] = {
-    ROW(list),          ROW(show),           ROW(log),          ROW(zombie_block),    ROW(verify),
-    ROW(verify_bits),   ROW(export_copy),    ROW(export_move),  ROW(there_and_back),  ROW(trimmed),
-    ROW(import_forged), ROW(import_damaged), ROW(command_line), ROW(beside_an_owner), ROW(inbox_is_left_alone)};
+static const test_row all_tests[] = {ROW(list),
+                                     ROW(show),
+                                     ROW(log),
+                                     ROW(zombie_block),
+                                     ROW(verify),
+                                     ROW(verify_bits),
+                                     ROW(export_copy),
+                                     ROW(export_move),
+                                     ROW(there_and_back),
+                                     ROW(trimmed),
+                                     ROW(import_interrupted),
+                                     ROW(import_forged),
+                                     ROW(import_damaged),
+                                     ROW(command_line),
+                                     ROW(beside_an_owner),
+                                     ROW(inbox_is_left_alone)};
 
 int main(int argc, char **argv)
 {

@@ -10,14 +10,13 @@ CC=${CC:-cc}
 JOBS=${JOBS:-2}
 SECONDS_MAX=${SECONDS_MAX:-120} # for one test; a mutant that hangs is found, too
 
-# A tree in which only the header is a copy.
+# A tree in which only the header is a copy; its folders are its own, so that "../persistent_agent.h" is that copy.
 make_tree() { # DIRECTORY
     local name
     rm -rf "$1"
-    mkdir -p "$1/tests"
+    mkdir -p "$1/tests" "$1/examples"
     cp persistent_agent.h "$1/"
-    ln -s "$PWD/examples" "$1/examples"
-    for name in tests/*; do ln -s "$PWD/$name" "$1/$name"; done
+    for name in tests/* examples/*; do ln -s "$PWD/$name" "$1/$name"; done
 }
 
 # apply NAME HEADER: replaces in place. Each fragment must occur exactly once, in the function named by `in` if any.
