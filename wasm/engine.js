@@ -823,7 +823,6 @@ export class Engine {
         `a copy of ${name}, which was not moved out and may go on where it is: import it as a fork`,
       );
     }
-    if (await this.has(as ?? name)) throw new PagentError('E_EXISTS', `an agent '${as ?? name}' is in this store`);
     if (this.#bridge === undefined) this.#importBlocks(blocks, as);
     else await this.#importInto(this.#bridge.store, blocks, as ?? name, as);
     if (as === undefined) await this.#submit('moveIn', name);
@@ -843,12 +842,16 @@ export class Engine {
     const memory = new Engine(this.#module, { clock: this.#options.clock, random: this.#options.random });
     try {
       memory.#importBlocks(blocks, as);
-      const made = (await memory.#blocksOf(name)).blocks;
+      const here = await this.#standing(name);
+      const made = (await memory.#blocksOf(name)).blocks.filter((block) => header(block).version > here.version);
+      const before = made.length === 0 ? (await memory.#standing(name)).link : header(made[0]).previous;
+      if (here.version !== 0 && (as !== undefined || before !== here.link)) throw this.#exists(name);
+      if (made.length === 0) return;
       for await (const summary of memory.agents()) {
         const [answer] = await store.commit([
           {
             stream: summary.stream,
-            expected: 0,
+            expected: here.version,
             epoch: header(made.at(-1)).epoch,
             first: header(made[0]).version,
             blocks: made,
@@ -856,14 +859,27 @@ export class Engine {
           },
         ]);
         if (answer.result === 'ok') continue;
+        if (answer.result === 'conflict') throw this.#exists(name);
         throw new PagentError(
-          answer.result === 'conflict' ? 'E_EXISTS' : `E_${answer.result.toUpperCase().replace('-', '_')}`,
+          `E_${answer.result.toUpperCase().replace('-', '_')}`,
           `the store refuses '${name}': ${answer.result}`,
         );
       }
     } finally {
       await memory.close();
     }
+  }
+
+  #exists(name) {
+    return new PagentError('E_EXISTS', `an agent '${name}' is in this store`);
+  }
+
+  /** Where an agent that was moved out stands here; version 0: there is none. */
+  async #standing(name) {
+    if (!(await this.has(name))) return { version: 0 };
+    const { status, version, link } = await this.view(name);
+    if (status !== 'moved') throw this.#exists(name);
+    return { version, link };
   }
 
   // ---- machines

@@ -250,7 +250,10 @@ export interface Engine extends AsyncDisposable {
 
   /** One agent as portable bytes; `pagentctl import` reads them, and the other way round. */
   export(agent: string): Promise<Uint8Array>;
-  /** A moved agent goes on here under its name; `as`: a fork of it under a new one. Resolves to the name. */
+  /**
+   * A moved agent goes on here under its name; one that was moved out of this store comes home with what is new. `as`: a
+   * fork of it under a new name. Resolves to the name.
+   */
   import(bytes: Uint8Array, options?: { as?: string }): Promise<string>;
   /** Removes what no agent's newest snapshot needs. Needs limits.fullSnapshots. Resolves to the segments removed. */
   trim(): Promise<number>;

@@ -282,6 +282,30 @@ for (const [kind, make] of Object.entries(kinds)) {
     await there.close();
   });
 
+  test(`${kind}: there and back again`, async () => {
+    const home = await start(make());
+    const abroad = await start(make());
+    await home.create('a', 'planner');
+    await until(home, 'a', (view) => view.state === 'asking');
+    await home.moveOut('a');
+    const first = await home.export('a');
+    equal(await home.import(first), 'a'); // a change of mind; an import that was cut short looks the same
+    await fails('E_EXISTS', () => home.import(first));
+    await home.moveOut('a');
+    await fails('E_EXISTS', () => home.import(first)); // older than what is here
+    await abroad.import(await home.export('a'));
+    await abroad.post('a', 'note', 1);
+    await abroad.moveOut('a');
+    const back = await abroad.export('a');
+    equal(await home.import(back), 'a');
+    await fails('E_EXISTS', () => home.import(back));
+    await home.approve('a');
+    await until(home, 'a', (view) => view.state === 'done');
+    equal((await abroad.view('a')).status, 'moved');
+    await home.close();
+    await abroad.close();
+  });
+
   if (make().again) {
     test(`${kind}: a new engine goes on`, async () => {
       const where = make();
