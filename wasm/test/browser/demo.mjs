@@ -1,20 +1,18 @@
 // Clicks the demo through in Chromium: node demo.mjs. Screenshots go into build/demo/.
 
-import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { serve } from '../../demo/serve.mjs';
-import { binaries } from './browsers.mjs';
+import { missing, startChromium } from './browsers.mjs';
 
 const skipAll = (why) => {
   console.log(`skipped: ${why}\n0 passed, 0 failed, 1 skipped`);
   process.exit(0);
 };
-if (!binaries.chromium) skipAll('no chromium here');
-const { chromium } = await import('playwright-core').catch(() => skipAll('playwright-core is not installed: npm ci'));
+if (missing('chromium')) skipAll(missing('chromium'));
+await import('playwright-core').catch(() => skipAll('playwright-core is not installed: npm ci'));
 
 const shots = fileURLToPath(new URL('../../../build/demo/', import.meta.url));
 mkdirSync(shots, { recursive: true });
@@ -24,39 +22,12 @@ const port = Number(new URL(server.url).port),
   { url } = server;
 let browser;
 
-/** Started by hand, so that its process is ours to kill. */
 async function launch() {
-  const child = spawn(
-    binaries.chromium,
-    [
-      '--headless=new',
-      '--no-sandbox',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-gpu',
-      '--hide-scrollbars',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-      '--remote-debugging-port=0',
-      `--user-data-dir=${profile}`,
-      'about:blank',
-    ],
-    { stdio: ['ignore', 'ignore', 'pipe'], detached: true },
-  );
-  const address = await new Promise((resolve, reject) => {
-    let text = '';
-    child.stderr.on('data', (data) => {
-      text += data;
-      const found = /DevTools listening on (ws:\S+)/.exec(text);
-      if (found) resolve(found[1]);
-    });
-    child.once('exit', (code) => reject(new Error(`chromium ended with ${code}\n${text}`)));
-  });
-  const connection = await chromium.connectOverCDP(address),
-    context = connection.contexts()[0];
+  const { browser: connection, kill } = await startChromium(profile, ['--hide-scrollbars']);
+  const [context] = connection.contexts();
   browser = {
     faults: [],
+    kill,
     async page(at = url, { width = 1440, height = 900, dark = false } = {}) {
       const page = await context.newPage();
       page.on('pageerror', (error) => browser.faults.push(error));
@@ -64,18 +35,12 @@ async function launch() {
         if (message.type() === 'error')
           browser.faults.push(new Error(`console: ${message.text()} ${message.location().url}`));
       });
-      page.setDefaultTimeout(10000);
+      page.setDefaultTimeout(45000);
       await page.setViewportSize({ width, height });
       await page.emulateMedia({ colorScheme: dark ? 'dark' : 'light', reducedMotion: 'reduce' });
       await page.goto(at);
       await page.waitForFunction(() => document.getElementById('role').dataset.role !== 'starting');
       return page;
-    },
-    async kill() {
-      process.kill(-child.pid, 'SIGKILL');
-      if (child.exitCode === null && child.signalCode === null)
-        await new Promise((resolve) => child.once('exit', resolve));
-      await connection.close().catch(() => {});
     },
   };
 }
@@ -95,7 +60,7 @@ const open = (page, name) => page.locator(`#list button[data-name="${name}"]`).c
 const versions = (page) =>
   page.locator('#timeline button').evaluateAll((items) => items.map((item) => Number(item.dataset.version)));
 const journal = (page) => page.locator('#timeline .what').allInnerTexts();
-const drawn = (page) => page.waitForSelector('#diagram[data-drawn] svg', { timeout: 30000 });
+const drawn = (page) => page.waitForSelector('#diagram[data-drawn] svg', { timeout: 60000 });
 const shot = async (page, name, fullPage = true) => {
   await drawn(page);
   await page.waitForFunction(() => !document.getElementById('toast').classList.contains('on'));
@@ -329,7 +294,12 @@ test('the browser is killed: everything is back, and goes on', async () => {
 
 test('without the server: the page opens, draws, and works', async () => {
   await drawn(page);
-  await pause(500); // what has been drawn with is being kept
+  await page.waitForFunction(async () => {
+    // what has been loaded is being kept
+    const loaded = performance.getEntriesByType('resource').map(({ name }) => name);
+    const mine = loaded.filter((name) => new URL(name).origin === location.origin);
+    return (await Promise.all(mine.map((name) => caches.match(name)))).every(Boolean);
+  });
   await server.close();
   await page.reload();
   await role(page, 'running');

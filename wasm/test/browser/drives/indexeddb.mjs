@@ -1,5 +1,7 @@
 // The IndexedDB store under what only a driver can do: two tabs, a killed browser, a full disk.
 
+import { torn } from '../leveldb.mjs';
+
 const module = '/test/browser/parts/indexeddb.mjs';
 
 export const tests = {
@@ -39,9 +41,9 @@ export const tests = {
 
   async 'SIGKILL in the middle of appends: nothing acknowledged is lost'(t) {
     if (t.kind === 'webkit') t.skip('its automation sessions are ephemeral: no profile survives');
-    const rounds = 3,
-      name = 'kill';
-    let known = {},
+    const name = 'kill';
+    let rounds = 3,
+      known = {},
       doubtful = 0; // stream -> version acknowledged
     for (let round = 0; round <= rounds; round++) {
       const browser = await t.launch(),
@@ -59,13 +61,19 @@ export const tests = {
       await page.call(module, 'appendForEver', name, round % 2 === 0 ? 1 : 20);
       const end = Date.now() + 700 + round * 230;
       let count = 0;
-      while (Date.now() < end) {
+      while (Date.now() < end || count === 0) {
+        if (Date.now() > end + 20000) throw new Error('nothing was acknowledged');
         const acks = await page.call(module, 'acknowledged');
         count = Object.values(acks).reduce((sum, version) => sum + version, 0);
         known = { ...known, ...acks };
       }
-      t.check(count > 0, 'something was acknowledged');
       await browser.kill();
+      if (t.kind === 'chromium' && torn(t.profile)) {
+        console.log(
+          `        after kill ${round + 1} its log ends torn: opened once more, not killed again (see leveldb.mjs)`,
+        );
+        rounds = round + 1;
+      }
     }
     console.log(
       `        ${Object.values(known).reduce((sum, version) => sum + version, 0)} appends, ${doubtful} agents went on beyond their last report`,
