@@ -1,14 +1,14 @@
 // The page: shows what the desk reads, and hands it what a person decides.
 
 import { Desk, report } from './desk.js';
-import { compact, draw } from './diagram.js';
+import { compact, draw, mark } from './diagram.js';
 import { bytes, eventOf, h, plainly, stateOf, time, toneOf } from './parts.js';
 import { ENTRY, DOCUMENT_MAX, riskWord } from './review/machine.js';
 import { samples } from './samples.js';
 
 const $ = (id) => document.getElementById(id);
 const desk = new Desk();
-let documents = []; // newest views of all
+const documents = new Map(); // by name: the newest view
 let chosen; // name of the document that is shown
 let version = 0; // of the one shown; 0: newest
 let shown; // its view at that version
@@ -140,41 +140,58 @@ const titleOf = (view) => {
   return alone ? file : `${file} (${view.name})`;
 };
 
-function showList() {
-  $('no-documents').hidden = documents.length !== 0;
-  const focused = document.activeElement?.dataset?.name;
-  $('list').replaceChildren(
-    ...documents.map((view) => {
-      const [words, tone] = stateOf(view),
-        risk = view.context.category === undefined ? '' : String(view.context.risk);
-      return h(
-        'li',
-        {},
-        h(
-          'button',
-          {
-            type: 'button',
-            'data-name': view.name,
-            'aria-current': view.name === chosen ? 'true' : undefined,
-            onclick: () => void pick(view.name),
-          },
-          h('span', { class: 'name' }, titleOf(view)),
-          h(
-            'span',
-            { class: 'risk', title: risk && `Risk ${risk} of 100` },
-            risk && h('span', { class: 'unseen' }, 'risk '),
-            risk,
-          ),
-          h('span', { class: 'sub', 'data-tone': tone }, words),
-        ),
-      );
-    }),
-  );
-  if (focused !== undefined && document.activeElement === document.body) {
-    [...$('list').querySelectorAll('button')]
-      .find(({ dataset }) => dataset.name === focused)
-      ?.focus({ preventScroll: true });
+// The list is by when the documents came. A row is made once, and then follows its document.
+
+const rows = new Map(); // by name: { view, item, button, title, risk, words }
+const later = (a, b) => a.created - b.created || (a.name < b.name ? -1 : 1);
+
+function makeRow({ name }) {
+  const [title, risk, words] = ['name', 'risk', 'sub'].map((part) => h('span', { class: part }));
+  const button = h('button', { type: 'button', 'data-name': name, onclick: () => void pick(name) }, title, risk, words);
+  return { item: h('li', {}, button), button, title, risk, words };
+}
+
+function showRow(row, view) {
+  const [words, tone] = stateOf(view),
+    risk = view.context.category === undefined ? '' : String(view.context.risk);
+  row.view = view;
+  row.title.textContent = titleOf(view);
+  row.words.textContent = words;
+  row.words.dataset.tone = tone;
+  row.risk.title = risk && `Risk ${risk} of 100`;
+  row.risk.replaceChildren(...(risk === '' ? [] : [h('span', { class: 'unseen' }, 'risk '), risk]));
+}
+
+function showList(views) {
+  const made = [];
+  for (const view of views) {
+    if (!rows.has(view.name)) {
+      rows.set(view.name, makeRow(view));
+      made.push(rows.get(view.name));
+    }
+    showRow(rows.get(view.name), view);
   }
+  if (made.length !== 0) {
+    const newest = $('list').lastElementChild?.firstElementChild.dataset.name;
+    made.sort((a, b) => later(a.view, b.view));
+    $('list').append(...made.map(({ item }) => item));
+    if (newest !== undefined && later(made[0].view, documents.get(newest)) < 0) sortList();
+  }
+  $('no-documents').hidden = documents.size !== 0;
+}
+
+function sortList() {
+  const items = [...rows.values()].sort((a, b) => later(a.view, b.view)).map(({ item }) => item);
+  items.forEach((item, at) => {
+    if ($('list').children[at] !== item) $('list').insertBefore(item, $('list').children[at]);
+  });
+}
+
+function markList() {
+  for (const button of $('list').querySelectorAll('[aria-current]')) {
+    if (button.dataset.name !== chosen) button.removeAttribute('aria-current');
+  }
+  rows.get(chosen)?.button.setAttribute('aria-current', 'true');
 }
 
 const lastOf = (view, kind) => view.transcript.findLast((entry) => entry.kind === kind);
@@ -351,15 +368,18 @@ function showJournal() {
     $('timeline').querySelector(`[data-version="${focused}"]`)?.focus({ preventScroll: true });
 }
 
+let diagramShown;
+
+/** Drawn once: Mermaid takes its time. Where the document is, is a mark on the drawing. */
 async function showDiagram() {
-  const state = shown?.state,
-    text = desk.diagram(state),
-    svg = await draw(compact(text));
-  if (state !== shown?.state) return;
+  const text = desk.diagram(),
+    svg = await draw(compact(text)),
+    state = shown?.state;
   $('diagram').setAttribute('aria-label', `Diagram of the states${state ? `; the document is in ${state}` : ''}`);
-  if (svg !== undefined)
-    $('diagram').innerHTML = svg; // Mermaid's own, made safe by it
-  else $('diagram').replaceChildren(h('pre', { tabindex: 0 }, text));
+  if (svg === undefined) $('diagram').replaceChildren(h('pre', { tabindex: 0 }, desk.diagram(state)));
+  else if (svg !== diagramShown) $('diagram').innerHTML = svg; // Mermaid's own, made safe by it
+  diagramShown = svg;
+  mark($('diagram'), state);
   $('diagram').toggleAttribute('data-drawn', svg !== undefined);
   $('diagram').setAttribute('role', svg !== undefined ? 'img' : 'group');
   $('diagram-note').hidden = svg !== undefined;
@@ -370,15 +390,24 @@ async function showDiagram() {
 // ---- keeping up with the journal: one look at a time, and one more if something came in between
 
 let looking,
-  again = false;
-function refresh() {
+  again = false,
+  changed = new Set(); // streams to be read again; undefined: all
+
+/** Looks again, at what is chosen and at these streams; `null`: at all of them. */
+function refresh(streams = []) {
   again = true;
+  if (streams === null) changed = undefined;
+  else for (const stream of streams) changed?.add(stream);
   looking ??= (async () => {
     while (again) {
       again = false;
+      const wanted = changed;
+      changed = new Set();
       try {
-        await look();
+        await look(wanted && [...wanted]);
       } catch (error) {
+        if (wanted === undefined) changed = undefined;
+        else for (const stream of wanted) changed?.add(stream);
         if (error.code !== 'E_CLOSED') fault(error); // closed: the role changes, and brings a new look
       }
     }
@@ -387,20 +416,19 @@ function refresh() {
   return looking;
 }
 
-const known = new Map();
-
-async function look() {
-  documents = await desk.documents();
-  for (const view of documents) {
+async function look(streams) {
+  const views = await desk.documents(streams);
+  for (const view of views) {
     // said aloud, wherever it happened
     const [words] = stateOf(view),
-      before = known.get(view.name);
-    known.set(view.name, words);
-    if (before !== undefined && before !== words) say(`${fileOf(view)}: ${words.toLowerCase()}`);
+      before = documents.get(view.name);
+    documents.set(view.name, view);
+    if (before !== undefined && stateOf(before)[0] !== words) say(`${fileOf(view)}: ${words.toLowerCase()}`);
   }
-  const newest = documents.find(({ name }) => name === chosen);
+  showList(views);
+  const newest = documents.get(chosen);
   if (newest === undefined) chosen = undefined;
-  showList();
+  markList();
   if (chosen === undefined) {
     shown = undefined;
     $('sheet').hidden = true;
@@ -515,7 +543,7 @@ const fork = act(async () => {
     at = shown.version;
   $('fork-text').textContent = `A copy of ${fileOf(shown)} goes on from version ${at}. The original stays as it is.`;
   let name = `${agent}-fork`;
-  for (let number = 2; documents.some((other) => other.name === name); number++) name = `${agent}-fork-${number}`;
+  for (let number = 2; documents.has(name); number++) name = `${agent}-fork-${number}`;
   $('fork-name').value = name;
   if (!(await agree($('fork-dialog')))) return;
   name = $('fork-name').value.trim();
@@ -601,10 +629,9 @@ $('import-file').addEventListener('change', async () => {
     } catch (error) {
       if (error.code !== 'E_REFUSED') throw error;
     }
-    const taken = new Set(documents.map((view) => view.name)),
-      base = `${slug(file.name)}-copy`;
+    const base = `${slug(file.name)}-copy`;
     let as = base;
-    for (let number = 2; taken.has(as); number++) as = `${base}-${number}`;
+    for (let number = 2; documents.has(as); number++) as = `${base}-${number}`;
     $('fork-text').textContent =
       'This journal was not moved out: it may go on where it came from. Here it becomes a fork of it, under a name of its own.';
     $('fork-name').value = as;
@@ -617,9 +644,10 @@ $('import-file').addEventListener('change', async () => {
 // ---- keys
 
 function move(by) {
-  const at = documents.findIndex(({ name }) => name === chosen);
-  const to = documents[Math.min(documents.length - 1, Math.max(0, at < 0 ? 0 : at + by))];
-  if (to) void choose(to.name);
+  const names = [...$('list').querySelectorAll('button')].map(({ dataset }) => dataset.name);
+  const at = names.indexOf(chosen);
+  const to = names[Math.min(names.length - 1, Math.max(0, at < 0 ? 0 : at + by))];
+  if (to !== undefined) void choose(to);
 }
 
 const press = (id) => !$(id).disabled && !$(id).closest('[hidden]') && $(id).click();
@@ -654,9 +682,9 @@ desk.addEventListener('role', ({ detail: { role } }) => {
   $('role').dataset.role = role;
   $('role').textContent = role === 'running' ? 'The agent runs in this tab' : 'The agent runs in another tab';
   $('take-over').hidden = role === 'running';
-  void refresh();
+  void refresh(null);
 });
-desk.addEventListener('changed', () => void refresh());
+desk.addEventListener('changed', ({ detail: { streams } }) => void refresh(streams));
 desk.addEventListener('fault', ({ detail: { error } }) => fault(error));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => void showDiagram());
 const network = () => {
@@ -669,7 +697,7 @@ recall();
 navigator.serviceWorker?.register('./service-worker.js').catch((error) => console.warn('no offline copy:', error));
 try {
   await desk.start();
-  await refresh();
+  await refresh(null);
 } catch (error) {
   fault(error);
 }

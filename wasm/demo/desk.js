@@ -10,6 +10,7 @@ import { indexedDB as database, leader } from '../stores/indexeddb.js';
 import { analyseCall, review } from './review/machine.js';
 
 const NAME = 'document-review';
+const TOGETHER = 50; // views that are asked for at a time
 const VERBS = ['create', 'approve', 'reject', 'edit', 'cancel', 'rollback', 'fork', 'retry', 'import'];
 
 // ---- the publisher: a folder of reports in a database of its own
@@ -140,6 +141,7 @@ export class Desk extends EventTarget {
     try {
       if (!VERBS.includes(verb)) throw new Error(`'${verb}' is not known`);
       answer.value = await this.#engine[verb](...words);
+      if (verb === 'import') this.#say('changed', { streams: null }); // it comes into the store by no step of this engine
     } catch (error) {
       if (error.code === 'E_CLOSED' || this.role !== 'running') return; // asked again where the engine goes on
       answer.error = { code: error.code, message: error.message, version: error.version };
@@ -184,11 +186,18 @@ export class Desk extends EventTarget {
     return blocks;
   }
 
-  /** All documents, by when they came. */
-  async documents() {
+  /** The newest views of these streams, or of all documents. */
+  async documents(streams) {
+    if (streams === undefined) {
+      streams = [];
+      for await (const { stream } of this.#engine.agents()) streams.push(stream);
+    }
     const views = [];
-    for await (const { stream } of this.#engine.agents()) views.push(await this.#engine.view({ stream }));
-    return views.sort((a, b) => a.created - b.created || (a.name < b.name ? -1 : 1));
+    for (let at = 0; at < streams.length; at += TOGETHER) {
+      const some = streams.slice(at, at + TOGETHER);
+      views.push(...(await Promise.all(some.map((stream) => this.#engine.view({ stream })))));
+    }
+    return views;
   }
 
   diagram(state) {

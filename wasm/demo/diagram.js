@@ -94,11 +94,17 @@ export async function draw(text) {
       fontSize: '14px',
     },
   });
-  const coloured = text.replace(
-    /classDef here.*/,
-    `classDef here fill:${accent},stroke:${accent},color:${onAccent},font-weight:600`,
+  const { svg } = await tool.render(
+    `diagram-${++drawn}`,
+    text.replace(/classDef here.*/, `classDef here fill:${accent},stroke:${accent},color:${onAccent},font-weight:600`),
   );
-  const { svg } = await tool.render(`diagram-${++drawn}`, coloured);
   kept.set(key, svg);
   return svg;
+}
+
+/** Marks a state in what `draw` drew of a diagram that marks none. */
+export function mark(element, state) {
+  for (const node of element.querySelectorAll('.node')) {
+    node.classList.toggle('here', state !== undefined && node.id.includes(`state-${state}-`));
+  }
 }

@@ -34,6 +34,7 @@ class IndexedDBStore {
   #connecting = null;
   #ended = null; // why nothing goes on here
   #channel = null;
+  #reads = []; // asked for, and not begun
   #blockSize = 1024; // a guess: the largest block of the last chunk read
 
   constructor(name, options) {
@@ -55,8 +56,29 @@ class IndexedDBStore {
   }
 
   read(request) {
-    if (!this.#database) return this.connect().then(() => this.read(request));
-    return this.#run('readonly', (transaction, done) => this.#find(transaction, request, done));
+    return new Promise((resolve, reject) => {
+      this.#reads.push({ request, resolve, reject });
+      if (this.#reads.length === 1) queueMicrotask(() => this.#readTogether());
+    });
+  }
+
+  /** What is asked for in one breath is read in one transaction: it costs more than what is read in it. */
+  async #readTogether() {
+    const reads = this.#reads.splice(0),
+      answers = [];
+    try {
+      if (!this.#database) await this.connect();
+      await this.#run('readonly', (transaction) => {
+        for (const [i, { request }] of reads.entries()) {
+          this.#find(transaction, request, (answer) => {
+            answers[i] = answer;
+          });
+        }
+      });
+      for (const [i, { resolve }] of reads.entries()) resolve(answers[i]);
+    } catch (error) {
+      for (const { reject } of reads) reject(error);
+    }
   }
 
   list(request) {
