@@ -732,8 +732,8 @@ PAGENT_API int pagent_call_done(pagent_engine *engine, const pagent_call_id *id,
    */
 PAGENT_API int pagent_store_done(pagent_engine *engine, pagent_op op, int result, const pagent_io *io);
 
-/* What is wrong with the store, or with the agents: a sentence, "" when nothing is. Agents in memory that wait for tables
-   which are not registered are counted, and one of them is named. */
+/* What is wrong with the store, or with the agents: a sentence, "" when nothing is. Agents in memory that wait for
+   tables which are not registered are counted, and one of them is named. */
 PAGENT_API const char *pagent_error_text(const pagent_engine *engine);
 
 /* ---- [REQUESTS] -----------------------------------------------------------------------------------------------

@@ -873,7 +873,8 @@ TEST(step_cancels)
     }
 }
 
-/* A state's effects end with it: the timer whose row only "racing" has does, the one whose row the root has does not. */
+/* A state's effects end with it: the timer whose row only "racing" has does; the one whose row the root has does not.
+   */
 TEST(timers_end_with_their_state)
 {
     uint32_t kind;
