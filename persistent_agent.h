@@ -582,7 +582,8 @@ typedef struct pagent_io { /* what a store callback answers */
 } pagent_io;
 
 enum pagent_append_flags {
-    PAGENT_APPEND_RESERVE = 1 /* may use the space kept for cancel and rollback */
+    PAGENT_APPEND_RESERVE = 1, /* may use the space kept for cancel and rollback */
+    PAGENT_APPEND_WHOLE = 2    /* an import: all of its blocks survive, or none. Without it the first ones may alone */
 };
 
 typedef struct pagent_append {
@@ -731,7 +732,8 @@ PAGENT_API int pagent_call_done(pagent_engine *engine, const pagent_call_id *id,
    */
 PAGENT_API int pagent_store_done(pagent_engine *engine, pagent_op op, int result, const pagent_io *io);
 
-/* What is wrong with the store, or with the agents: a sentence, "" when nothing is. */
+/* What is wrong with the store, or with the agents: a sentence, "" when nothing is. Agents in memory that wait for
+   tables which are not registered are counted, and one of them is named. */
 PAGENT_API const char *pagent_error_text(const pagent_engine *engine);
 
 /* ---- [REQUESTS] -----------------------------------------------------------------------------------------------
@@ -1018,7 +1020,7 @@ typedef struct pagent_damage_report {
     int32_t result;     /* the error it leads to, or OK */
     const char *file;   /* valid during the callback */
     uint64_t offset;    /* bytes from the start of that file */
-    uint64_t size;      /* bytes concerned */
+    uint64_t size;      /* bytes concerned; receipts dropped: how many */
     uint64_t stream;    /* agent, where known; 0: the log */
     uint64_t version;   /* of the block expected there, where known */
     pagent_bytes bytes; /* TORN: what is cut off; a damaged message: all of it */
@@ -1055,7 +1057,8 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
 
 /* A message into a directory's inbox, durable when it returns OK; request->id is required and must be unique: E_EXISTS
    while another message, or another's receipt, is there under this id or one of the same hash. The receipt: OK when it
-   is there (then it is removed), PENDING while it is not; the newest 1,000 that nobody reads are kept. */
+   is there (then it is removed), PENDING while it is not; the newest 1,000 that nobody reads are kept, and on_discard
+   is told (damage CLEAN, size: how many) when older ones are dropped. */
 PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *host, const pagent_request *request);
 PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent_receipt *receipt);
 
@@ -3769,6 +3772,7 @@ struct pai_agent {
     uint8_t claimed;
     uint8_t ready;
     uint8_t force_snapshot;
+    uint8_t stranded; /* its tables are not registered */
 };
 
 static const uint32_t pai_nowhere = UINT32_MAX;
@@ -3800,6 +3804,8 @@ struct pagent_engine {
     uint64_t now;
     int32_t failed; /* sticky */
     char text[PAGENT_TEXT_SIZE];
+    char stranded_text[2 * PAGENT_TEXT_SIZE];
+    uint32_t stranded_count; /* agents in memory that wait for tables which are not registered */
 
     pai_agent **buckets;
     uint32_t bucket_count; /* a power of two, never below agent_count */
@@ -4099,6 +4105,23 @@ static uint32_t pai_count_running(const pai_state *state)
     return count;
 }
 
+/* Agents whose tables are not registered can do nothing here: to be known before somebody asks one of them. */
+static void pai_word_stranded(pagent_engine *e)
+{
+    pai_text t = pai_text_begin(e->stranded_text, sizeof e->stranded_text);
+    const pai_agent *agent = e->newest;
+    while (agent != NULL && !agent->stranded) agent = agent->older;
+    if (agent == NULL) return;
+    pai_text_number(&t, e->stranded_count);
+    pai_text_add(&t, e->stranded_count == 1 ? " agent waits" : " agents wait");
+    pai_text_add(&t, " for tables that are not registered; for machine ");
+    pai_text_add(&t, agent->state.names->text[0]);
+    pai_text_add(&t, " version ");
+    pai_text_number(&t, agent->state.names->version);
+    pai_text_add(&t, ": ");
+    pai_text_add(&t, agent->state.name);
+}
+
 /* Forgets what is in memory; the journal is untouched. The entry stays. */
 static void pai_reset_agent(pagent_engine *e, pai_agent *agent)
 {
@@ -4116,6 +4139,11 @@ static void pai_reset_agent(pagent_engine *e, pai_agent *agent)
     agent->machine = NULL;
     agent->exists = 0;
     agent->claimed = 0;
+    if (agent->stranded) {
+        agent->stranded = 0;
+        e->stranded_count--;
+        pai_word_stranded(e);
+    }
     agent->phase = PAI_AGENT_NEW;
     pai_unset_wake(e, agent);
 }
@@ -4576,6 +4604,17 @@ static void pai_refuse_all(pagent_engine *e, pai_agent *agent)
     }
 }
 
+/* There are no tables for this agent: it waits for them, unless it is over, here at least. */
+static void pai_strand(pagent_engine *e, pai_agent *agent)
+{
+    if (agent->stranded || e->machine_count == 0) return;
+    if (pai_ends(agent->state.status) || agent->state.status == PAGENT_MOVED) return;
+    agent->stranded = 1;
+    e->stranded_count++;
+    pai_word_stranded(e);
+    pai_trace(e, agent, PAGENT_TRACE_ERROR, PAGENT_E_MACHINE_CHANGED, NULL);
+}
+
 /* Tells the host that no answer is wanted here any more, to any call of the agent; what is awaited (CRASH_WAIT) goes on
    when the agent does so elsewhere. */
 static void pai_call_off_all(pagent_engine *e, const pai_agent *agent, int awaited_too)
@@ -4862,6 +4901,7 @@ static void pai_commit_durable(pagent_engine *e, pai_commit *commit)
     if (e->failed == 0) e->text[0] = 0;
     if (commit->calls_off) pai_call_off(e, commit);
     if (commit->outcome == PAI_MOVED_OUT) commit->drop_agent = 1;
+    if (agent->machine == NULL && !commit->drop_agent) pai_strand(e, agent); /* it was moved in */
     if (commit->drop_agent) pai_call_off_all(e, agent, commit->outcome != PAI_MOVED_OUT);
     pai_settle_task(e, commit->task, commit->result, commit->request.first + commit->count - 1, NULL);
     if (commit->drop_agent) {
@@ -6278,9 +6318,7 @@ static void pai_adopt(pagent_engine *e, pai_agent *agent)
     e->calls_running += pai_count_running(state);
     pai_set_wake(e, agent, pai_wake_time(e, agent));
     pai_trace(e, agent, PAGENT_TRACE_LOAD, 0, NULL);
-    if (agent->machine == NULL && e->machine_count != 0 && !pai_ends(state->status)) {
-        pai_trace(e, agent, PAGENT_TRACE_ERROR, PAGENT_E_MACHINE_CHANGED, NULL);
-    }
+    if (agent->machine == NULL) pai_strand(e, agent);
 }
 
 /* 1: there is a state, or certainty that there is none. 0: not yet, or broken. */
@@ -7793,7 +7831,8 @@ PAGENT_API int pagent_run(pagent_engine *engine, pagent_wait wait, void *ctx)
 
 PAGENT_API const char *pagent_error_text(const pagent_engine *engine)
 {
-    return engine->text;
+    if (engine->text[0] != 0 || engine->stranded_count == 0) return engine->text;
+    return engine->stranded_text;
 }
 
 /* ---- completions ---- */
@@ -10749,6 +10788,25 @@ static int pai_make_room(pagent_files *files, pai_log *log, const pagent_append 
     return pai_give_up(files, result);
 }
 
+/* Of what was staged last everything but its first line is made durable: the flush writes that line, and with it all of
+   it is there. Before that none of it counts: no later block says that its first one was durable. */
+static int pai_write_ahead(pagent_files *files)
+{
+    const pagent_dev *dev = &files->dir.dev;
+    const pai_staged *staged = pai_staged_at(files, pai_staged_count(files) - 1);
+    const uint8_t *blocks = files->batch.data + files->batch.size - staged->size;
+    const pai_log *log = pai_log_at(files, staged->log);
+    pai_segment *segment;
+    int result = pai_get_segment(files, log->stream, log->number, &segment);
+    files->window_file = 0;
+    if (result == PAGENT_OK) {
+        result =
+            pai_write_all(dev, segment->file, blocks + PAI_LINE, staged->size - PAI_LINE, staged->offset + PAI_LINE);
+    }
+    if (result == PAGENT_OK) result = dev->sync(dev->ctx, segment->file);
+    return result == PAGENT_OK ? result : pai_give_up(files, result);
+}
+
 static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *io)
 {
     pagent_files *files = (pagent_files *)ctx;
@@ -10770,6 +10828,9 @@ static int pai_files_append(void *ctx, const pagent_append *request, pagent_io *
     if (result == PAGENT_OK) result = pai_check_head(request, head); /* claiming found others' blocks? */
     if (result == PAGENT_OK) result = pai_make_room(files, log, request);
     if (result == PAGENT_OK) result = pai_stage(files, request, head, files->per_agent ? head->log - 1 : 0);
+    if (result == PAGENT_OK && request->count > 1 && (request->flags & PAGENT_APPEND_WHOLE)) {
+        result = pai_write_ahead(files);
+    }
     if (result == PAGENT_E_CONFLICT) io->version = head->version;
     return result == PAGENT_OK ? PAGENT_STAGED : result;
 }
@@ -11930,6 +11991,23 @@ static int pai_list_inbox(pagent_files *files, char kind, int times, pai_buffer 
     return result;
 }
 
+/* Tells the host of receipts that nobody has read, before they are dropped. */
+static void pai_report_receipts(const pagent_files *files, size_t count)
+{
+    pagent_damage_report report;
+    pai_text text;
+    pai_begin_report(&report, PAGENT_CLEAN, PAGENT_OK, 0);
+    report.file = "inbox";
+    report.size = count;
+    text = pai_text_begin(report.text, sizeof report.text);
+    pai_text_add(&text, "inbox: ");
+    pai_text_number(&text, count);
+    pai_text_add(&text, " receipts that nobody has read are dropped; the newest ");
+    pai_text_number(&text, PAI_RECEIPTS_KEPT);
+    pai_text_add(&text, " stay");
+    if (files->options.on_discard != NULL) files->options.on_discard(files->options.ctx, &report);
+}
+
 /* Keeps the newest 1,000 receipts that nobody has read; drops by the hundred, not one by one. */
 static int pai_drop_receipts(pagent_files *files)
 {
@@ -11939,6 +12017,7 @@ static int pai_drop_receipts(pagent_files *files)
         return result;
     result = pai_list_inbox(files, 'r', 1, &files->inbox);
     count = pai_listed_count(&files->inbox);
+    if (result == PAGENT_OK && count > PAI_RECEIPTS_KEPT) pai_report_receipts(files, count - PAI_RECEIPTS_KEPT);
     for (i = 0; result == PAGENT_OK && i + PAI_RECEIPTS_KEPT < count; i++) {
         char name[PAI_FILE_NAME];
         pai_inbox_name(name, 'r', pai_listed_at(&files->inbox, i)->minor);
@@ -13110,6 +13189,7 @@ static int pai_import_moved(pagent_engine *e, const uint8_t *blocks, size_t size
     request.blocks = blocks + at;
     request.size = (uint32_t)(size - at);
     request.count = count;
+    request.flags = PAGENT_APPEND_WHOLE;
     pai_make_summary(state, &request.summary);
     result = pai_append_now(e, &request);
     if (agent != NULL) { /* what is in memory is from before */

@@ -663,7 +663,7 @@ static int review_sum_up(review_app *app)
             printf("; %llu wait%s for a person: review status, review show ID, review approve ID",
                    (unsigned long long)waiting, waiting == 1 ? "s" : "");
         if (tally.in_state[REVIEW_FAILED] != 0)
-            printf("; %llu failed", (unsigned long long)tally.in_state[REVIEW_FAILED]);
+            printf("; %llu failed: review retry ID", (unsigned long long)tally.in_state[REVIEW_FAILED]);
         if (tally.parked != 0) printf("; %llu parked: review retry ID", (unsigned long long)tally.parked);
         if (tally.damaged != 0)
             printf("; %llu damaged: review status, pagentctl verify", (unsigned long long)tally.damaged);
@@ -1188,9 +1188,43 @@ static int review_verb_cancel(review_app *app)
     return review_simple(app, PAGENT_CANCEL);
 }
 
+/* The newest version at which the agent had not failed; 0: none is kept. */
+static uint64_t review_version_before_failure(review_app *app, const char *name)
+{
+    pagent_info info;
+    pagent_view *view = review_view(app, name, PAGENT_OLDEST, &info);
+    uint64_t version = 0;
+    if (view == NULL) return 0;
+    do {
+        if (pagent_view_info(view, &info) == PAGENT_OK && info.status != PAGENT_FAILED_STATUS) version = info.version;
+    } while (pagent_view_next(view) == PAGENT_OK);
+    pagent_close_view(view);
+    return version;
+}
+
+/* A parked review handles its event again. One that failed has ended: it returns to where it was before, which enters
+   that state again and begins its call anew. */
 static int review_verb_retry(review_app *app)
 {
-    return review_simple(app, PAGENT_RETRY);
+    char name[PAGENT_NAME_MAX + 1];
+    pagent_request request;
+    pagent_view *view;
+    pagent_info info;
+    int code = review_open_reader(app);
+    if (code != 0) return code;
+    code = review_find(app, app->options.words[1], name);
+    view = code == 0 ? review_view(app, name, 0, &info) : NULL;
+    if (code == 0 && view == NULL) code = REVIEW_EXIT_STORAGE;
+    if (view != NULL) pagent_close_view(view);
+    review_request(&request, PAGENT_RETRY, name);
+    if (code == 0 && info.status == PAGENT_FAILED_STATUS) {
+        request.verb = PAGENT_ROLLBACK;
+        request.version = review_version_before_failure(app, name);
+        if (app->options.expected_version == PAGENT_ANY) app->options.expected_version = info.changed_version;
+        if (request.version == 0) code = review_say_error(REVIEW_EXIT_REFUSED, "%s: its history is not kept", name);
+    }
+    (void)review_close(app);
+    return code != 0 ? code : review_send(app, &request, name);
 }
 
 static int review_parse_version(const char *word, uint64_t *version)

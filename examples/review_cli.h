@@ -75,7 +75,7 @@ static const char *const review_help[] =
      "  rollback ID VERSION [--force]\n"
      "                           go back to a version; across a publication only with --force\n"
      "  fork ID VERSION [NEW-ID] a second review that goes on from there\n"
-     "  retry ID                 handle the event again that a parked review stopped at\n"
+     "  retry ID                 go on with a review that failed or was parked, where it stopped\n"
      "  diagram [--dot] [ID]     the state machine, as Mermaid or Graphviz; ID marks where that one is\n"
      "\n"
      "All verbs work while another process runs, and while none does. An ID may be shortened as long as it is unique.\n"

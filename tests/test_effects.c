@@ -31,6 +31,8 @@ static struct {
     uint64_t unchained;    /* version that reading shows with another predecessor */
     uint64_t swapped;      /* version that reading shows with another context, and all links as they have to be */
     uint32_t swapped_at;   /* the byte of it */
+    uint32_t doubts;       /* appends from now on that are done, and answered IN_DOUBT */
+    uint32_t deaf;         /* readings from now on that are answered AGAIN */
     uint32_t stolen; /* the next append is in doubt, and somebody else's block, so many bytes longer, stands there */
 } w;
 
@@ -198,6 +200,11 @@ static int store_append(void *ctx, const pagent_append *request, pagent_io *io)
         if (w.denied_after == 0) return w.denied_with;
         w.denied_after--;
     }
+    if (w.doubts != 0) {
+        w.doubts--;
+        CHECK_EQ(w.store.append(ctx, request, io), PAGENT_OK);
+        return PAGENT_E_IN_DOUBT;
+    }
     return w.store.append(ctx, request, io);
 }
 
@@ -218,12 +225,13 @@ static void swap_context(const pai_crc *crc, uint8_t *block, pai_block *header)
 
 static int store_read(void *ctx, const pagent_read *request, pagent_io *io)
 {
-    int result = w.store.read(ctx, request, io);
+    int result = w.deaf != 0 ? PAGENT_E_AGAIN : w.store.read(ctx, request, io);
     uint64_t link = 0;
     uint32_t at = 0;
     pai_crc crc;
     pai_block header;
     pai_crc_init(&crc);
+    if (w.deaf != 0) w.deaf--;
     while (result == PAGENT_OK && at < io->size) {
         uint8_t *block = request->buffer + at;
         if (pai_decode_header(&crc, block, 0, &header) != PAGENT_OK) break;
@@ -613,6 +621,39 @@ TEST(doubt_finds_another)
     }
 }
 
+/* An append is in doubt, and the store is too busy to say what stands there: the question stays open, nothing is begun
+   and nobody is answered, until it can be read; then once. */
+TEST(doubt_waits)
+{
+    pagent_receipt receipt;
+    uint32_t i;
+    begin_world();
+    CHECK_EQ(post("x", "a", NULL, 0), PAGENT_OK);
+    memset(&receipt, 0, sizeof receipt);
+    receipt.result = PAGENT_PENDING;
+    w.doubts = 1;
+    w.deaf = 3;
+    CHECK_EQ(pagent_post(w.engine, "x", "use", NULL, NULL, 0, &receipt), PAGENT_OK);
+    for (i = 3; i-- != 0;) {
+        poll_all();
+        poll_all(); /* not before the pause is over */
+        CHECK_EQ(w.deaf, i);
+        CHECK_EQ(receipt.result, PAGENT_PENDING);
+        CHECK_EQ(w.begun, 0);
+        CHECK(pagent_next_deadline(w.engine) > w.now && pagent_next_deadline(w.engine) <= w.now + 500);
+        w.now += 499;
+        poll_all();
+        CHECK_EQ(w.deaf, i);
+        w.now = i == 1 ? w.now - 100000 : w.now + 1; /* a clock that is set back does not make it wait */
+    }
+    poll_all();
+    CHECK_EQ(receipt.result, PAGENT_OK);
+    CHECK_EQ(w.begun, 1);
+    CHECK_EQ(answer(0, PAGENT_ANSWERED), PAGENT_OK);
+    CHECK_TEXT(look_at("x", NULL, NULL).log, "aR");
+    end_world();
+}
+
 /* A block whose checksums hold but which does not name the one before it is not read over. */
 TEST(broken_chain)
 {
@@ -679,4 +720,4 @@ TEST(anchors)
 TEST_MAIN(ROW(anchors), ROW(answer_of_another_life), ROW(waiting_calls), ROW(calls_in_doubt), ROW(repeats_count),
           ROW(backoff), ROW(total_deadline), ROW(deferred_in_order), ROW(parked), ROW(calls_end_with_their_state),
           ROW(signals_arrive_once), ROW(transcript_stays_in_its_blocks), ROW(conflict_fences), ROW(doubt_finds_another),
-          ROW(broken_chain), ROW(change_of_another_context))
+          ROW(doubt_waits), ROW(broken_chain), ROW(change_of_another_context))

@@ -1,8 +1,10 @@
 /* test_posix.c: what only a real directory shows: other kinds of files in the place of ours, who may read what, fork
-   and locks, and which directories are synced. The simulated disk of test_store.c has none of these. */
+   and locks, which directories are synced, and a process that is killed at each of its calls. The simulated disk of
+   test_store.c has none of these. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -268,5 +270,338 @@ TEST(fork_and_lock)
     end();
 }
 
+/* ---- SIGKILL ------------------------------------------------------------------------------------------------------ */
+
+/* The real directory, with a count of the calls that change it: killed before the n-th. */
+static struct {
+    pagent_dir dir;
+    uint64_t count, at; /* UINT64_MAX: never */
+    uint64_t now;
+} real;
+
+static void tick(void)
+{
+    if (real.count++ == real.at) (void)raise(SIGKILL);
+}
+
+#define KILLED(type, name, parameters, call)                                                                           \
+    static type killed_##name parameters                                                                               \
+    {                                                                                                                  \
+        (void)ctx;                                                                                                     \
+        tick();                                                                                                        \
+        return real.dir.call;                                                                                          \
+    }
+KILLED(int64_t, pwrite, (void *ctx, int file, const void *from, uint32_t size, uint64_t at),
+       dev.pwrite(real.dir.dev.ctx, file, from, size, at))
+KILLED(int, sync, (void *ctx, int file), dev.sync(real.dir.dev.ctx, file))
+KILLED(int, truncate, (void *ctx, int file, uint64_t size), dev.truncate(real.dir.dev.ctx, file, size))
+KILLED(int, open, (void *ctx, const char *name, uint32_t flags), open(real.dir.ctx, name, flags))
+KILLED(int, create_temp, (void *ctx, const char *name), create_temp(real.dir.ctx, name))
+KILLED(int, publish, (void *ctx, int file, const char *name, int exclusive),
+       publish(real.dir.ctx, file, name, exclusive))
+KILLED(int, remove, (void *ctx, const char *name), remove(real.dir.ctx, name))
+KILLED(int, sync_dir, (void *ctx, const char *folder), sync_dir(real.dir.ctx, folder))
+KILLED(int, lock, (void *ctx), lock(real.dir.ctx))
+KILLED(int, unlock, (void *ctx), unlock(real.dir.ctx))
+
+static uint64_t hasty_clock(void *ctx)
+{
+    (void)ctx;
+    return real.now += 20; /* nobody waits for the next look into the inbox */
+}
+
+/* An agent that counts its notes in its transcript, and always has a question open. */
+static int take_note(void *ctx, pagent_step *step, uint32_t tag)
+{
+    (void)ctx, (void)tag;
+    return pagent_remember(step, 'n', "a note of some length, so that old blocks are worth being trimmed away", 70);
+}
+
+static int ask_about_it(void *ctx, pagent_step *step, uint32_t tag)
+{
+    (void)ctx, (void)tag;
+    return pagent_ask_approval(step, "shut", "?", 1, PAGENT_FOREVER, NULL);
+}
+
+static const pagent_state jar_states[] = {{"open", NULL, "shut", ask_about_it, NULL, NULL, 0, 0},
+                                          {"closed", NULL, NULL, NULL, NULL, NULL, PAGENT_FINAL, 0}};
+static const pagent_transition jar_transitions[] = {{"open", "note", NULL, take_note, NULL, 0},
+                                                    {"open", "shut.approved", NULL, NULL, "closed", 0},
+                                                    {"open", "shut.rejected", NULL, NULL, "closed", 0},
+                                                    {"open", "shut.expired", NULL, NULL, "closed", 0}};
+static const pagent_machine jar = {sizeof jar,
+                                   1,
+                                   "jar",
+                                   NULL,
+                                   0,
+                                   "note",
+                                   NULL,
+                                   "shut",
+                                   NULL,
+                                   0,
+                                   PAGENT_ROWS(jar_states),
+                                   PAGENT_ROWS(jar_transitions)};
+
+static struct {
+    pagent_engine *engine;
+    int progress; /* a pipe: a letter for each deed that was acknowledged; -1: none */
+    uint8_t blocks[1 << 16];
+} jars;
+
+static int open_jars(void)
+{
+    static const pagent_machine *const machines[] = {&jar};
+    pagent_config config;
+    pagent_dir dir;
+    int result = pagent_open_posix(&real.dir, w.place, 1);
+    if (result != PAGENT_OK) return result;
+    dir = w.dir = real.dir;
+    dir.dev.pwrite = killed_pwrite;
+    dir.dev.sync = killed_sync;
+    dir.dev.truncate = killed_truncate;
+    dir.open = killed_open;
+    dir.create_temp = killed_create_temp;
+    dir.publish = killed_publish;
+    dir.remove = killed_remove;
+    dir.sync_dir = killed_sync_dir;
+    dir.lock = killed_lock;
+    dir.unlock = killed_unlock;
+    w.dir = dir;
+    w.options.segment_size = 2048;
+    memset(&config, 0, sizeof config);
+    config.size = (uint32_t)sizeof config;
+    config.host = w.host;
+    config.limits.size = (uint32_t)sizeof config.limits;
+    config.limits.full_snapshots = 1;
+    config.limits.snapshot_floor = 300;
+    config.limits.snapshot_factor = 1;
+    config.machines = machines;
+    config.machine_count = 1;
+    result = pagent_open_files(&w.files, &w.dir, &w.host, &w.options, w.text);
+    if (result != PAGENT_OK) return result;
+    config.store = pagent_files_store(w.files);
+    return pagent_open_engine(&jars.engine, &config, w.text);
+}
+
+static int close_jars(void)
+{
+    int result = pagent_close_engine(jars.engine), closed = pagent_close_files(w.files);
+    pagent_close_posix(&real.dir);
+    return result != PAGENT_OK ? result : closed;
+}
+
+static uint32_t notes_of(const char *agent, pagent_info *info)
+{
+    pagent_view *view = NULL;
+    pagent_info other;
+    if (info == NULL) info = &other;
+    memset(info, 0, sizeof *info);
+    if (pagent_open_view(jars.engine, agent, 0, &view) == PAGENT_OK) (void)pagent_view_info(view, info);
+    pagent_close_view(view);
+    return info->transcript_count;
+}
+
+/* The first version at which it had taken so many notes. */
+static uint64_t version_with(const char *agent, uint32_t notes)
+{
+    pagent_view *view = NULL;
+    pagent_info info;
+    uint64_t version = 0;
+    if (pagent_open_view(jars.engine, agent, PAGENT_OLDEST, &view) == PAGENT_OK) {
+        do {
+            if (pagent_view_info(view, &info) == PAGENT_OK && info.transcript_count == notes) version = info.version;
+        } while (version == 0 && pagent_view_next(view) == PAGENT_OK);
+    }
+    pagent_close_view(view);
+    return version;
+}
+
+static int ask_jar(uint32_t verb, const char *agent, const char *id, uint64_t version, uint64_t expected)
+{
+    pagent_request what;
+    pagent_receipt receipt;
+    uint32_t tries;
+    memset(&what, 0, sizeof what);
+    memset(&receipt, 0, sizeof receipt);
+    what.size = (uint32_t)sizeof what;
+    what.verb = verb;
+    what.agent = agent;
+    what.event = verb == PAGENT_CREATE ? "jar" : "note";
+    what.target = "b";
+    what.id = id;
+    what.version = version;
+    what.expected_version = expected;
+    receipt.result = PAGENT_PENDING;
+    if (!CHECK_EQ(pagent_submit(jars.engine, &what, &receipt), PAGENT_OK)) return PAGENT_E_ARGUMENT;
+    for (tries = 0; tries < 1000 && (pagent_poll(jars.engine) == PAGENT_OK || receipt.result == PAGENT_PENDING);
+         tries++) {
+    }
+    return receipt.result;
+}
+
+static void acknowledge(char letter)
+{
+    if (jars.progress >= 0 && write(jars.progress, &letter, 1) != 1) abort();
+}
+
+/* Every deed that changes a store. Each may have been done before: a life that was killed is lived again. */
+static void live_jars(void)
+{
+    pagent_receipt receipt;
+    pagent_info info;
+    pagent_view *view = NULL;
+    pagent_bytes block;
+    size_t size = 0;
+    uint32_t i;
+    char id[16];
+    int result = open_jars();
+    if (result != PAGENT_OK) {
+        FAIL("opening: %s (%s)", pagent_result_name(result), w.text);
+        return;
+    }
+    result = ask_jar(PAGENT_CREATE, "a", NULL, 0, PAGENT_ANY);
+    CHECK(result == PAGENT_OK || result == PAGENT_E_EXISTS);
+    acknowledge('c');
+    for (i = 0; i < 12; i++) {
+        snprintf(id, sizeof id, "note-%u", (unsigned)i);
+        result = ask_jar(PAGENT_POST, "a", id, 0, PAGENT_ANY);
+        CHECK(result == PAGENT_OK || result == PAGENT_DUPLICATE);
+    }
+    acknowledge('n');
+    if (notes_of("b", &info) == 0 && info.version == 0) {
+        CHECK_EQ(ask_jar(PAGENT_FORK, "a", NULL, version_with("a", 4), PAGENT_ANY), PAGENT_OK);
+    }
+    acknowledge('f');
+    if (notes_of("a", &info) == 12) {
+        CHECK_EQ(ask_jar(PAGENT_ROLLBACK, "a", NULL, version_with("a", 8), info.changed_version), PAGENT_OK);
+    }
+    acknowledge('r');
+    memset(&receipt, 0, sizeof receipt);
+    receipt.result = PAGENT_PENDING;
+    CHECK_EQ(pagent_trim_store(jars.engine, &receipt), PAGENT_OK);
+    for (i = 0; i < 1000 && (pagent_poll(jars.engine) == PAGENT_OK || receipt.result == PAGENT_PENDING); i++) {
+    }
+    CHECK_EQ(receipt.result, PAGENT_OK);
+    acknowledge('t');
+    {
+        pagent_request letter;
+        memset(&letter, 0, sizeof letter);
+        letter.size = (uint32_t)sizeof letter;
+        letter.verb = PAGENT_POST;
+        letter.agent = "b";
+        letter.event = "note";
+        letter.id = "letter";
+        CHECK_EQ(pagent_send_message(&w.dir, &w.host, &letter), PAGENT_OK);
+        acknowledge('s');
+        memset(&receipt, 0, sizeof receipt);
+        for (i = 0; i < 1000 && (result = pagent_read_receipt(&w.dir, "letter", &receipt)) == PAGENT_PENDING; i++) {
+            CHECK(pagent_poll(jars.engine) >= 0);
+        }
+        CHECK_EQ(result, PAGENT_OK);
+        CHECK(receipt.result == PAGENT_OK || receipt.result == PAGENT_DUPLICATE);
+        acknowledge('l');
+    }
+    result = ask_jar(PAGENT_MOVE_OUT, "b", NULL, 0, PAGENT_ANY);
+    CHECK(result == PAGENT_OK || result == PAGENT_E_FINISHED);
+    CHECK_EQ(pagent_open_view(jars.engine, "b", PAGENT_OLDEST, &view), PAGENT_OK);
+    do {
+        if (!CHECK_EQ(pagent_view_raw(view, &block), PAGENT_OK) || size + block.size > sizeof jars.blocks) break;
+        memcpy(jars.blocks + size, block.data, block.size);
+        size += block.size;
+    } while (pagent_view_next(view) == PAGENT_OK);
+    pagent_close_view(view);
+    result = pagent_import_blocks(jars.engine, jars.blocks, size, "c");
+    CHECK(result == PAGENT_OK || result == PAGENT_E_EXISTS);
+    acknowledge('i');
+    CHECK_EQ(ask_jar(PAGENT_MOVE_IN, "b", NULL, 0, PAGENT_ANY), PAGENT_OK);
+    acknowledge('m');
+    real.now += 5000; /* idle: the log is sealed */
+    while (pagent_poll(jars.engine) == PAGENT_OK) {
+    }
+    CHECK_EQ(close_jars(), PAGENT_OK);
+}
+
+/* What was acknowledged is there; then all of it is done, to the end. */
+static void check_jars(const char *seen)
+{
+    uint32_t torn = 0, notes;
+    pagent_info info;
+    real.at = UINT64_MAX;
+    CHECK_EQ(pagent_open_posix(&w.dir, w.place, 1), PAGENT_OK);
+    CHECK_EQ(pagent_verify_files(&w.dir, &w.host, NULL, NULL, &torn), PAGENT_OK);
+    pagent_close_posix(&w.dir);
+    if (!CHECK_EQ(open_jars(), PAGENT_OK)) return;
+    notes = notes_of("a", &info);
+    if (strchr(seen, 'c') != NULL) CHECK(info.version != 0);
+    if (strchr(seen, 'n') != NULL) CHECK(notes == 12 || notes == 8);
+    if (strchr(seen, 'r') != NULL) CHECK_EQ(notes, 8);
+    notes = notes_of("b", &info);
+    if (strchr(seen, 'f') != NULL) CHECK(info.parent_version != 0 && notes >= 4);
+    if (strchr(seen, 'l') != NULL) CHECK_EQ(notes, 5);
+    if (strchr(seen, 'm') != NULL) CHECK(info.status != PAGENT_MOVED);
+    notes = notes_of("c", &info);
+    if (strchr(seen, 'i') != NULL) CHECK_EQ(notes, 5);
+    CHECK_EQ(close_jars(), PAGENT_OK);
+    live_jars();
+    if (!CHECK_EQ(open_jars(), PAGENT_OK)) return;
+    CHECK_EQ(notes_of("a", NULL), 8);
+    CHECK_EQ(notes_of("b", NULL), 5);
+    CHECK_EQ(notes_of("c", NULL), 5);
+    CHECK_EQ(close_jars(), PAGENT_OK);
+}
+
+/* SIGKILL before each call that changes the directory: creating, posting, forking, rolling back, trimming, the inbox,
+   moving, importing, sealing. */
+TEST(killed_at_each_call)
+{
+    uint64_t at;
+    uint32_t mode;
+    for (mode = 0; mode < 2; mode++) {
+        for (at = 0;; at++) {
+            char seen[64];
+            int pipes[2], status = 0;
+            ssize_t got, size = 0;
+            pid_t child;
+            if (!test_sweep(at * 2 + mode)) {
+                if (at > 4000) break;
+                continue;
+            }
+            begin();
+            w.host.clock_ms = hasty_clock;
+            w.options.log_per_agent = mode;
+            real.now = UINT64_C(1800000000000);
+            real.count = 0;
+            real.at = at;
+            if (pipe(pipes) != 0) abort();
+            (void)fflush(stdout);
+            child = fork();
+            if (child < 0) abort();
+            if (child == 0) {
+                uint32_t failures = test.failures;
+                close(pipes[0]);
+                jars.progress = pipes[1];
+                live_jars();
+                (void)fflush(stdout);
+                _exit(test.failures != failures);
+            }
+            close(pipes[1]);
+            jars.progress = -1;
+            while ((got = read(pipes[0], seen + size, sizeof seen - 1 - (size_t)size)) > 0) size += got;
+            seen[size] = 0;
+            close(pipes[0]);
+            CHECK(waitpid(child, &status, 0) == child);
+            if (!WIFSIGNALED(status)) { /* it came to its end: there is no such call */
+                CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+                CHECK_TEXT(seen, "cnfrtslim");
+                end();
+                break;
+            }
+            CHECK_EQ(WTERMSIG(status), SIGKILL);
+            check_jars(seen);
+            end();
+        }
+    }
+}
+
 TEST_MAIN(ROW(pipe_for_segment), ROW(bad_letters_skipped), ROW(unreadable_letter_skipped), ROW(path_made_durable),
-          ROW(inbox_made_again), ROW(fork_and_lock))
+          ROW(inbox_made_again), ROW(fork_and_lock), ROW(killed_at_each_call))

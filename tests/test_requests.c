@@ -1,5 +1,6 @@
 /* test_requests.c: what everybody outside may ask of an agent, one rule at a time: versions and conflicts, duplicates,
-   decisions, rollback, fork, cancel, trim, held effects, and requests as bytes. On every kind of store. */
+   decisions, rollback, fork, cancel, trim, held effects, and requests as bytes. On every kind of store. Each deed that
+   turns an agent from its course is cut at every point: it is done, or it never was. */
 #define _DEFAULT_SOURCE 1
 
 #include <sys/mman.h>
@@ -598,9 +599,20 @@ TEST(changed_tables)
         CHECK_EQ(create("a", "W1"), PAGENT_OK);
         w.machines = only_new;
         w.machine_count = 1;
+        CHECK_TEXT(pagent_error_text(on->engine), "");
         again();
         CHECK_EQ(note("a", 1, NULL, PAGENT_ANY), PAGENT_E_MACHINE_CHANGED);
+        CHECK_TEXT(pagent_error_text(on->engine),
+                   "1 agent waits for tables that are not registered; for machine worker version 1: a");
         CHECK_EQ(request(&what), PAGENT_E_MACHINE_CHANGED);
+        what = new_request(PAGENT_MOVE_OUT, "a"); /* where it goes to, its tables may be */
+        CHECK_EQ(request(&what), PAGENT_OK);
+        CHECK_TEXT(pagent_error_text(on->engine), "");
+        what.verb = PAGENT_MOVE_IN;
+        CHECK_EQ(request(&what), PAGENT_OK);
+        what = new_request(PAGENT_RETRY, "a");
+        CHECK_EQ(request(&what), PAGENT_E_MACHINE_CHANGED);
+        CHECK(pagent_error_text(on->engine)[0] == '1');
         w.machines = both;
         w.machine_count = 2;
         again();
@@ -669,6 +681,653 @@ TEST(trimming)
         CHECK_EQ(memo_at("a", 0, NULL).notes[3], 9);
         end();
     }
+}
+
+/* ---- a step's own verbs, and the shorthands ---------------------------------------------------------------------- */
+
+/* "racing" has a call, two timers and a question under way. What its steps do to them is in their signals' names. */
+static pagent_effect_id racing_call, racing_question;
+
+static int on_race(void *ctx, pagent_step *step, uint32_t tag)
+{
+    uint64_t now = pagent_now_ms(step);
+    (void)ctx;
+    (void)tag;
+    CHECK_EQ(pagent_set_timer(step, "nap", now + 50), PAGENT_OK);
+    CHECK_EQ(pagent_set_timer(step, "nap", now + 5000), PAGENT_OK); /* replaces it, in the same block */
+    CHECK_EQ(pagent_set_timer(step, "bell", now + 9000), PAGENT_OK);
+    CHECK_EQ(pagent_ask_approval(step, "review", "a:0", 3, PAGENT_FOREVER, &racing_question), PAGENT_OK);
+    return pagent_begin_call(step, "fetch", "a:0", 3, &racing_call);
+}
+
+static int on_stop(void *ctx, pagent_step *step, uint32_t tag)
+{
+    pagent_effect_id nothing_there = {pagent_version(step) + 1, 0};
+    (void)ctx;
+    (void)tag;
+    CHECK_EQ(pagent_cancel_effect(step, &nothing_there), PAGENT_E_NOT_FOUND);
+    CHECK_EQ(pagent_cancel_effect(step, &racing_call), PAGENT_OK);
+    CHECK_EQ(pagent_cancel_effect(step, &racing_call), PAGENT_E_NOT_FOUND); /* it is not outstanding any more */
+    CHECK_EQ(pagent_cancel_effect(step, &racing_question), PAGENT_OK);
+    CHECK_EQ(pagent_clear_timer(step, "nap"), PAGENT_OK);
+    CHECK_EQ(pagent_clear_timer(step, "nap"), PAGENT_OK); /* there is none: nothing to do */
+    CHECK_EQ(pagent_clear_timer(step, "unheard-of"), PAGENT_E_UNDECLARED);
+    memo_log(step, 's');
+    return 0;
+}
+
+/* What one step begins and cancels never was. */
+static int on_flash(void *ctx, pagent_step *step, uint32_t tag)
+{
+    pagent_effect_id id;
+    (void)ctx;
+    (void)tag;
+    CHECK_EQ(pagent_begin_call(step, "fetch", "a:0", 3, &id), PAGENT_OK);
+    CHECK(id.version == pagent_version(step));
+    CHECK_EQ(pagent_cancel_effect(step, &id), PAGENT_OK);
+    CHECK_EQ(pagent_set_timer(step, "nap", pagent_now_ms(step) + 100), PAGENT_OK);
+    CHECK_EQ(pagent_clear_timer(step, "nap"), PAGENT_OK);
+    memo_log(step, 'f');
+    return 0;
+}
+
+/* The transcript that a step sees is of committed steps; its own entries come after it. */
+static int on_recall(void *ctx, pagent_step *step, uint32_t tag)
+{
+    uint32_t count = pagent_transcript_count(step), i;
+    pagent_entry entry;
+    uint8_t number;
+    (void)ctx;
+    (void)tag;
+    for (i = 0; i < count; i++) {
+        if (!CHECK_EQ(pagent_transcript_entry(step, i, &entry), PAGENT_OK)) break;
+        CHECK(entry.kind == 'r' && entry.data.size == 1 && *(const uint8_t *)entry.data.data == i);
+    }
+    number = (uint8_t)count;
+    CHECK_EQ(pagent_remember(step, 'r', &number, 1), PAGENT_OK);
+    CHECK_EQ(pagent_transcript_count(step), count);
+    CHECK_EQ(pagent_transcript_entry(step, count, &entry), PAGENT_E_NOT_FOUND);
+    memo_log(step, 'r');
+    return 0;
+}
+
+static int on_stray(void *ctx, pagent_step *step, uint32_t tag)
+{
+    (void)ctx;
+    (void)tag;
+    return pagent_set_timer(step, "unheard-of", pagent_now_ms(step)); /* and parks: it is an error */
+}
+
+static const pagent_call_spec racer_calls[] = {{.name = "fetch", .attempts_max = 12, .backoff_ms = 100}};
+static const pagent_state racer_states[] = {{.name = "boot"},
+                                            {.name = "racing", .waits = "fetch review", .enter = on_race},
+                                            {.name = "resting"},
+                                            {.name = "over", .flags = PAGENT_FINAL}};
+static const pagent_transition racer_transitions[] = {
+    {.from = "boot", .event = "start", .action = on_start, .to = "racing"},
+    {.from = "racing", .event = "fetch.result", .action = on_done, .tag = 'F'},
+    {.from = "racing", .event = "fetch.failure", .action = on_done, .tag = '!'},
+    {.from = "racing", .event = "review.approved", .action = on_done, .tag = 'A'},
+    {.from = "racing", .event = "review.rejected", .action = on_done, .tag = '!'},
+    {.from = "racing", .event = "review.expired", .action = on_done, .tag = '!'},
+    {.from = "racing", .event = "nap.timer", .action = on_done, .tag = 'T'},
+    {.from = "racing", .event = "stop", .action = on_stop},
+    {.from = "racing", .event = "flash", .action = on_flash},
+    {.from = "racing", .event = "rest", .to = "resting"},
+    {.from = "resting", .event = "race", .to = "racing"},
+    {.from = "resting", .event = "end", .to = "over"},
+    {.from = "*", .event = "bell.timer", .action = on_done, .tag = 'B'},
+    {.from = "*", .event = "recall", .action = on_recall},
+    {.from = "*", .event = "stray", .action = on_stray}};
+static const pagent_machine racer = {.size = sizeof(pagent_machine),
+                                     .version = 1,
+                                     .name = "racer",
+                                     .context_size = sizeof(memo),
+                                     .signals = "stop flash rest race end recall stray",
+                                     .timers = "nap bell",
+                                     .approvals = "review",
+                                     .calls = PAGENT_ROWS(racer_calls),
+                                     .states = PAGENT_ROWS(racer_states),
+                                     .transitions = PAGENT_ROWS(racer_transitions)};
+static const pagent_machine *const racers[] = {&worker, &racer};
+
+static int signal_to(const char *agent, const char *signal)
+{
+    pagent_request what = new_request(PAGENT_POST, agent);
+    what.event = signal;
+    return request(&what);
+}
+
+static int begin_race(uint32_t kind)
+{
+    if (!begin(kind)) return 0;
+    programs("F0", NULL);
+    w.machines = racers;
+    w.machine_count = 2;
+    again();
+    memset(&last, 0, sizeof last);
+    CHECK_EQ(pagent_create(on->engine, "a", "racer", "F0", 2, &last), PAGENT_OK);
+    poll_until_idle();
+    return CHECK_EQ(last.result, PAGENT_OK);
+}
+
+static void end_race(void)
+{
+    end();
+    w.machines = NULL;
+}
+
+#define EACH_RACE(kind)                                                                                                \
+    for (kind = 0; kind < WORLD_KINDS; kind++)                                                                         \
+        if (begin_race(kind))
+
+static void only_the_bell(void)
+{
+    pagent_view *view = NULL;
+    pagent_effect effect;
+    pagent_info info;
+    if (!CHECK_EQ(look("a", 0, &view), PAGENT_OK)) return;
+    CHECK_EQ(pagent_view_info(view, &info), PAGENT_OK);
+    CHECK_EQ(info.effect_count, 1);
+    CHECK_EQ(pagent_view_effect(view, 0, &effect), PAGENT_OK);
+    CHECK_EQ(effect.kind, PAGENT_EFFECT_TIMER);
+    CHECK_TEXT(effect.name, "bell");
+    pagent_close_view(view);
+}
+
+/* A step cancels its call, its question and its timer: none of them is heard of again, by this engine or the next. The
+   other timer is still armed. */
+TEST(step_cancels)
+{
+    uint32_t kind;
+    EACH_RACE(kind)
+    {
+        pagent_call_id id;
+        pagent_answer answer;
+        pagent_info info;
+        memset(&answer, 0, sizeof answer);
+        answer.data.data = "answer to a:0";
+        answer.data.size = 13;
+        (void)memo_at("a", 0, &info);
+        CHECK_EQ(info.effect_count, 4); /* the second "nap" has replaced the first */
+        CHECK_EQ(w.host_calls, 1);
+        id = w.answers[0].id;
+        CHECK_EQ(signal_to("a", "flash"), PAGENT_OK);
+        CHECK_EQ(w.host_calls, 1);
+        (void)memo_at("a", 0, &info);
+        CHECK_EQ(info.effect_count, 3); /* "flash" has replaced and cleared the nap as well */
+        CHECK_EQ(w.call_offs, 0);       /* of what was never begun nobody is told */
+        CHECK_EQ(signal_to("a", "stop"), PAGENT_OK);
+        CHECK_EQ(w.call_offs, 1);
+        CHECK(memcmp(&w.called_off, &id, sizeof id) == 0);
+        only_the_bell();
+        CHECK_EQ(pagent_call_done(on->engine, &id, &answer), PAGENT_E_STALE);
+        CHECK_EQ(decide("a", PAGENT_APPROVE, racing_question, 0), PAGENT_E_SETTLED);
+        again();
+        wait_ms(8000);
+        CHECK_TEXT(memo_at("a", 0, NULL).log, "fs");
+        CHECK_EQ(w.host_calls, 1);
+        wait_ms(1500);
+        CHECK_TEXT(memo_at("a", 0, NULL).log, "fsB");
+        end_race();
+    }
+}
+
+/* A state's effects end with it: the timer whose row only "racing" has does; the one whose row the root has does not.
+   */
+TEST(timers_end_with_their_state)
+{
+    uint32_t kind;
+    EACH_RACE(kind)
+    {
+        CHECK_EQ(signal_to("a", "rest"), PAGENT_OK);
+        only_the_bell();
+        CHECK_EQ(w.call_offs, 1);
+        again();
+        wait_ms(9500);
+        CHECK_TEXT(memo_at("a", 0, NULL).log, "B");
+        CHECK_EQ(signal_to("a", "end"), PAGENT_OK);
+        poll_until_idle();
+        CHECK(pagent_is_quiet(on->engine));
+        end_race();
+    }
+}
+
+TEST(step_recalls)
+{
+    uint32_t kind, i;
+    EACH_RACE(kind)
+    {
+        for (i = 0; i < 6; i++) {
+            CHECK_EQ(signal_to("a", "recall"), PAGENT_OK);
+            if (i % 2 == 1) again();
+        }
+        CHECK_TEXT(memo_at("a", 0, NULL).log, "rrrrrr");
+        end_race();
+    }
+}
+
+/* What the machine does not declare is an error that says so, and how to mend it. */
+TEST(undeclared_is_named)
+{
+    uint32_t kind;
+    EACH_RACE(kind)
+    {
+        pagent_view *view = NULL;
+        pagent_info info;
+        (void)signal_to("a", "stray");
+        CHECK_EQ(look("a", 0, &view), PAGENT_OK);
+        CHECK_EQ(pagent_view_info(view, &info), PAGENT_OK);
+        CHECK_EQ(info.status, PAGENT_PARKED);
+        CHECK_EQ(info.error, PAGENT_E_UNDECLARED);
+        CHECK(strstr(info.error_text, "unheard-of") != NULL && strstr(info.error_text, "timers") != NULL);
+        pagent_close_view(view);
+        end_race();
+    }
+}
+
+/* pagent_run: `wait` is called when there is nothing to do, and its word is the end. */
+static struct {
+    uint32_t calls, until;
+    int says;
+    int wrong;
+} waiting;
+
+static int wait_here(void *ctx, pagent_engine *engine, uint64_t deadline_ms)
+{
+    waiting.wrong |= ctx != &waiting || engine != on->engine || deadline_ms != pagent_next_deadline(engine);
+    if (++waiting.calls == waiting.until) return waiting.says;
+    if (sim_complete(&on->store) || deliver_answer()) return 0;
+    if (deadline_ms != PAGENT_FOREVER && deadline_ms > on->host.now_ms) on->host.now_ms = deadline_ms;
+    return 0;
+}
+
+TEST(runs_until_told)
+{
+    uint32_t kind;
+    EACH_KIND(kind)
+    {
+        pagent_receipt receipt;
+        memset(&waiting, 0, sizeof waiting);
+        memset(&receipt, 0, sizeof receipt);
+        programs("F2T0", NULL);
+        CHECK_EQ(pagent_create(on->engine, "a", "worker", "F2T0", 4, &receipt), PAGENT_OK);
+        waiting.until = 300;
+        waiting.says = 1;
+        CHECK_EQ(pagent_run(on->engine, wait_here, &waiting), PAGENT_OK);
+        CHECK_EQ(waiting.calls, 300);
+        CHECK_EQ(receipt.result, PAGENT_OK);
+        CHECK_TEXT(memo_at("a", 0, NULL).log, "FT");
+        waiting.calls = 0;
+        waiting.until = 3;
+        waiting.says = -77;
+        CHECK_EQ(pagent_run(on->engine, wait_here, &waiting), -77);
+        CHECK_EQ(waiting.calls, 3);
+        CHECK_EQ(waiting.wrong, 0);
+        end();
+    }
+}
+
+/* Idle agents over loaded_max leave memory, and come back when their time has come or somebody asks. */
+TEST(unloading)
+{
+    uint32_t kind;
+    EACH_KIND(kind)
+    {
+        uint32_t i;
+        char name[8];
+        programs("T0W1", "T0W1");
+        w.limits.loaded_max = 2;
+        again();
+        for (i = 0; i < 12; i++) {
+            snprintf(name, sizeof name, "a%u", (unsigned)i);
+            CHECK_EQ(create(name, i % 2 == 0 ? "T0W1" : "A0"), PAGENT_OK);
+            CHECK(on->engine->agent_count <= 3);
+        }
+        CHECK(w.traces[PAGENT_TRACE_UNLOAD] >= 9);
+        CHECK(pagent_next_deadline(on->engine) <= on->host.now_ms + 1000);
+        for (i = 0; i < 30; i++) wait_ms(200);
+        for (i = 0; i < 12; i++) {
+            snprintf(name, sizeof name, "a%u", (unsigned)i);
+            if (i % 2 == 1) CHECK_EQ(decide(name, PAGENT_APPROVE, any_effect, 0), PAGENT_OK);
+            CHECK_TEXT(memo_at(name, 0, NULL).log, i % 2 == 0 ? "T" : "A");
+            CHECK(on->engine->agent_count <= 3);
+        }
+        end();
+    }
+}
+
+/* ---- deeds, cut at every point ----------------------------------------------------------------------------------- */
+
+/* The agent "a": it was approved once, has a note, and waits for its call. Version 1 is the question. */
+static void prepare_worker(void)
+{
+    programs("A0F0A0", "A0F0A0");
+    CHECK_EQ(create("a", "A0F0A0"), PAGENT_OK);
+    CHECK_EQ(note("a", 5, NULL, PAGENT_ANY), PAGENT_OK);
+    CHECK_EQ(decide("a", PAGENT_APPROVE, any_effect, 0), PAGENT_OK);
+}
+
+static void prepare_racer(void)
+{
+    programs("F0", NULL);
+    memset(&last, 0, sizeof last);
+    CHECK_EQ(pagent_create(on->engine, "a", "racer", "F0", 2, &last), PAGENT_OK);
+    poll_until_idle();
+    CHECK_EQ(last.result, PAGENT_OK);
+}
+
+static void prepare_notes(void)
+{
+    uint32_t i;
+    programs("W1", "A0");
+    CHECK_EQ(create("a", "W1"), PAGENT_OK);
+    CHECK_EQ(create("b", "A0"), PAGENT_OK);
+    for (i = 0; i < 24; i++) CHECK_EQ(note("a", (uint8_t)(i % 8), NULL, PAGENT_ANY), PAGENT_OK);
+}
+
+static void prepare_moved(void)
+{
+    pagent_request what = new_request(PAGENT_MOVE_OUT, "a");
+    prepare_worker();
+    CHECK_EQ(request(&what), PAGENT_OK);
+}
+
+/* The agent's blocks, as they are carried elsewhere; then an empty store. */
+static struct {
+    uint8_t bytes[1 << 16];
+    size_t size;
+} luggage;
+
+static void pack(void)
+{
+    pagent_view *view = NULL;
+    pagent_bytes block;
+    luggage.size = 0;
+    if (!CHECK_EQ(look("a", PAGENT_OLDEST, &view), PAGENT_OK)) return;
+    do {
+        if (!CHECK_EQ(pagent_view_raw(view, &block), PAGENT_OK) || luggage.size + block.size > sizeof luggage.bytes)
+            break;
+        memcpy(luggage.bytes + luggage.size, block.data, block.size);
+        luggage.size += block.size;
+    } while (pagent_view_next(view) == PAGENT_OK);
+    pagent_close_view(view);
+}
+
+static void prepare_luggage(void)
+{
+    uint32_t kind = w.kind;
+    prepare_moved();
+    pack();
+    CHECK_EQ(world_close(), PAGENT_OK);
+    world_end();
+    world_begin(kind, &nothing, test.seed + 1);
+    CHECK_EQ(world_open(), PAGENT_OK);
+    programs("A0F0A0", NULL);
+}
+
+static void prepare_copy(void)
+{
+    prepare_worker();
+    pack();
+}
+
+static int receive(int submitted)
+{
+    if (submitted != PAGENT_OK) return submitted;
+    poll_until_idle();
+    return last.result;
+}
+static int ask_rollback(void)
+{
+    return receive(pagent_rollback(on->engine, "a", 1, 0, 3, &last));
+}
+static int ask_fork(void)
+{
+    return receive(pagent_fork(on->engine, "a", 1, "b", &last));
+}
+static int ask_fork_newest(void)
+{
+    return receive(pagent_fork(on->engine, "a", 0, "b", &last));
+}
+static int ask_cancel(void)
+{
+    return receive(pagent_cancel(on->engine, "a", 3, &last));
+}
+static int ask_trim(void)
+{
+    return receive(pagent_trim_store(on->engine, &last));
+}
+static int ask_move_out(void)
+{
+    pagent_request what = new_request(PAGENT_MOVE_OUT, "a");
+    return receive(pagent_submit(on->engine, &what, &last));
+}
+static int ask_move_in(void)
+{
+    pagent_request what = new_request(PAGENT_MOVE_IN, "a");
+    return receive(pagent_submit(on->engine, &what, &last));
+}
+static int ask_import(void)
+{
+    return pagent_import_blocks(on->engine, luggage.bytes, luggage.size, NULL);
+}
+static int ask_import_as(void)
+{
+    int result = pagent_import_blocks(on->engine, luggage.bytes, luggage.size, "b");
+    poll_until_idle();
+    return result;
+}
+static int ask_stop(void)
+{
+    return receive(pagent_post(on->engine, "a", "stop", "stop", NULL, 0, &last));
+}
+
+static int is_there(const char *agent)
+{
+    pagent_view *view = NULL;
+    int result = look(agent, 0, &view);
+    if (result == PAGENT_OK) pagent_close_view(view);
+    else if (result != PAGENT_E_NOT_FOUND) FAIL("%s: %s", agent, pagent_result_name(result));
+    return result == PAGENT_OK;
+}
+
+/* Each says whether the deed is done, and checks that it is done in full, or not at all. */
+static int is_as_before(void)
+{
+    memo m = memo_at("a", 0, NULL);
+    CHECK_TEXT(m.log, "A");
+    CHECK_EQ(m.notes[5], 1);
+    return 1;
+}
+static int is_rolled_back(void)
+{
+    pagent_info info;
+    pagent_effect effect;
+    memo m = memo_at("a", 0, &info);
+    CHECK_EQ(info.effect_count, 1);
+    CHECK_EQ(effect_of("a", 0, &effect), PAGENT_OK);
+    CHECK_EQ(effect.kind, m.log_size == 0 ? PAGENT_EFFECT_APPROVAL : PAGENT_EFFECT_CALL);
+    CHECK_EQ(m.notes[5], m.log_size != 0);
+    return m.log_size == 0;
+}
+static int is_forked(void)
+{
+    pagent_info info;
+    (void)is_as_before();
+    if (!is_there("b")) return 0;
+    CHECK_EQ(memo_at("b", 0, &info).log_size, 0);
+    CHECK_EQ(info.parent_version, 1);
+    CHECK_EQ(info.effect_count, 1);
+    return 1;
+}
+static int is_copied(void)
+{
+    pagent_info info;
+    (void)is_as_before();
+    if (!is_there("b")) return 0;
+    CHECK_TEXT(memo_at("b", 0, &info).log, "A");
+    CHECK(info.parent_version >= 3);
+    CHECK_EQ(info.effect_count, 1);
+    return 1;
+}
+static int is_cancelled(void)
+{
+    pagent_info info;
+    (void)is_as_before();
+    (void)memo_at("a", 0, &info);
+    CHECK_EQ(info.effect_count, info.status != PAGENT_CANCELLED);
+    return info.status == PAGENT_CANCELLED;
+}
+static int is_trimmed(void)
+{
+    pagent_view *view = NULL;
+    pagent_info info;
+    int result;
+    CHECK_EQ(memo_at("a", 0, &info).notes[3], 3);
+    CHECK_EQ(info.transcript_count, 24);
+    (void)memo_at("b", 0, &info);
+    CHECK_EQ(info.effect_count, 1);
+    result = look("a", 2, &view);
+    if (result == PAGENT_OK) pagent_close_view(view);
+    else CHECK_EQ(result, PAGENT_E_TRIMMED);
+    return result != PAGENT_OK;
+}
+static int is_moved_out(void)
+{
+    pagent_info info;
+    (void)is_as_before();
+    (void)memo_at("a", 0, &info);
+    CHECK(info.status == PAGENT_MOVED || info.status == PAGENT_WAITING);
+    return info.status == PAGENT_MOVED;
+}
+static int is_moved_in(void)
+{
+    return !is_moved_out();
+}
+static int is_imported(void)
+{
+    pagent_info info;
+    if (!is_there("a")) return 0;
+    CHECK(is_moved_out());
+    (void)memo_at("a", 0, &info);
+    check_history("a", info.version);
+    return 1;
+}
+static int is_stopped(void)
+{
+    pagent_info info;
+    memo m = memo_at("a", 0, &info);
+    CHECK_EQ(info.effect_count, m.log_size != 0 ? 1 : 4);
+    return m.log_size != 0;
+}
+
+typedef struct deed {
+    const char *name;
+    void (*prepare)(void);
+    int (*ask)(void);
+    int (*is_done)(void);
+    int again; /* what a second time is answered with */
+} deed;
+
+static const deed deeds[] = {{"rollback", prepare_worker, ask_rollback, is_rolled_back, PAGENT_E_CONFLICT},
+                             {"fork", prepare_worker, ask_fork, is_forked, PAGENT_E_EXISTS},
+                             {"fork_newest", prepare_worker, ask_fork_newest, is_copied, PAGENT_E_EXISTS},
+                             {"cancel", prepare_worker, ask_cancel, is_cancelled, PAGENT_E_CONFLICT},
+                             {"trim", prepare_notes, ask_trim, is_trimmed, PAGENT_OK},
+                             {"move_out", prepare_worker, ask_move_out, is_moved_out, PAGENT_E_FINISHED},
+                             {"move_in", prepare_moved, ask_move_in, is_moved_in, PAGENT_E_REFUSED},
+                             {"import", prepare_luggage, ask_import, is_imported, PAGENT_E_EXISTS},
+                             {"import_as", prepare_copy, ask_import_as, is_copied, PAGENT_E_EXISTS},
+                             {"stop", prepare_racer, ask_stop, is_stopped, PAGENT_DUPLICATE}};
+enum {
+    DEEDS = sizeof deeds / sizeof deeds[0]
+};
+
+static void begin_deed(uint32_t kind, const deed *what)
+{
+    world_begin(kind, &nothing, test.seed);
+    w.machines = racers;
+    w.machine_count = 2;
+    w.options.segment_size = 2048;
+    w.limits.full_snapshots = 1;
+    w.limits.snapshot_floor = 300;
+    CHECK_EQ(world_open(), PAGENT_OK);
+    what->prepare();
+    CHECK_EQ(what->is_done(), 0);
+    memset(&last, 0, sizeof last);
+    sim_restart_count(&w.disk);
+}
+
+/* The deed, in a process that ends at `cut` at the latest. */
+static int live_deed(const deed *what, uint64_t cut)
+{
+    int result;
+    w.disk.cut = cut;
+    if (setjmp(w.disk.jump) != 0) {
+        world_die();
+        return WORLD_CRASHED;
+    }
+    result = what->ask();
+    if (result == PAGENT_OK) w.idle = 1; /* it was promised */
+    (void)world_close();
+    return result;
+}
+
+static void sweep_deeds(uint32_t kind)
+{
+    uint32_t i, crashes = kind == WORLD_MEMORY ? 1 : SIM_BYTES;
+    for (i = 0; i < DEEDS; i++) {
+        uint64_t points, cut;
+        test.at = TEST_ANY_CASE;
+        begin_deed(kind, &deeds[i]);
+        CHECK_EQ(live_deed(&deeds[i], UINT64_MAX), PAGENT_OK);
+        points = w.disk.calls;
+        CHECK(points >= 2);
+        world_end();
+        for (cut = 0; cut < 2 * points * crashes; cut++) { /* each with every kind of crash */
+            uint64_t id = cut * DEEDS + i;
+            int crash = (int)(cut % crashes), done, result;
+            if (!test_sweep(id)) continue;
+            begin_deed(kind, &deeds[i]);
+            w.idle = 0;
+            if (!CHECK_EQ(live_deed(&deeds[i], cut / crashes), WORLD_CRASHED))
+                FAIL("%s has no such cut", deeds[i].name);
+            sim_power_cut(&w.disk, crash, id);
+            w.crashed_once = 1;
+            world_disarm();
+            if (CHECK_EQ(world_open(), PAGENT_OK)) {
+                poll_until_idle();
+                done = deeds[i].is_done();
+                if (w.idle && !done) FAIL("%s was promised, and is not done", deeds[i].name);
+                memset(&last, 0, sizeof last);
+                result = deeds[i].ask();
+                if (result != (done ? deeds[i].again : PAGENT_OK)) {
+                    FAIL("%s, %s, is answered with %s", deeds[i].name, done ? "done" : "not done",
+                         pagent_result_name(result));
+                }
+                CHECK_EQ(deeds[i].is_done(), 1);
+                again();
+                CHECK_EQ(deeds[i].is_done(), 1);
+                CHECK_EQ(world_close(), PAGENT_OK);
+            }
+            world_end();
+        }
+    }
+    w.machines = NULL;
+}
+
+TEST(cut_deeds_memory)
+{
+    sweep_deeds(WORLD_MEMORY);
+}
+TEST(cut_deeds_shared)
+{
+    sweep_deeds(WORLD_SHARED);
+}
+TEST(cut_deeds_per_agent)
+{
+    sweep_deeds(WORLD_PER_AGENT);
 }
 
 /* ---- requests as bytes ------------------------------------------------------------------------------------------- */
@@ -783,4 +1442,6 @@ TEST(requests_as_bytes)
 
 TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), ROW(rollback), ROW(rollback_of_a_call),
           ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests),
-          ROW(changed_tables), ROW(wrong_machine_is_named), ROW(trimming), ROW(crowd), ROW(requests_as_bytes))
+          ROW(changed_tables), ROW(wrong_machine_is_named), ROW(trimming), ROW(crowd), ROW(requests_as_bytes),
+          ROW(step_cancels), ROW(timers_end_with_their_state), ROW(step_recalls), ROW(undeclared_is_named),
+          ROW(runs_until_told), ROW(unloading), ROW(cut_deeds_memory), ROW(cut_deeds_shared), ROW(cut_deeds_per_agent))

@@ -860,7 +860,7 @@ const review = JSON.stringify({
 const answers = { // by turn; the last one stays
   plain: ['good'], error: [500, 'good'], busy: [429, 'good'], cut: ['cut', 'good'], silent: ['never', 'good'],
   twice: ['never', 'never', 'good'], prose: ['prose', 'schema', 'good'], never_right: ['prose'], refused: [400],
-  json: ['garbage', 'good'], huge: ['huge', 'good'],
+  json: ['garbage', 'good'], huge: ['huge', 'good'], mended: [400, 'good'], hopeless: [400],
 };
 const text = (content) => JSON.stringify({ choices: [{ message: { content }, finish_reason: 'stop' }] });
 http.createServer(async (request, response) => {
@@ -888,10 +888,7 @@ process.stdin.resume().on('end', () => process.exit(0));
 END
 }
 
-asked() { [ -f requests ] && [ "$(grep -c "^$1 " requests)" -ge "$2" ]; } # WORD TIMES
-keys_of() { sed -n "s/^$1 .* //p" requests | sort -u | wc -l; }
-
-test_model() {
+serve() { # as $url, until this shell ends
     review --version | grep -q 'with model servers' || skip "review was built without libcurl and cJSON"
     command -v node >/dev/null || skip "node is missing"
     no_proxy=127.0.0.1 NO_PROXY=127.0.0.1
@@ -902,6 +899,12 @@ test_model() {
     exec 9>input
     await test -s port
     url=http://127.0.0.1:$(cat port)
+}
+asked() { [ -f requests ] && [ "$(grep -c "^$1 " requests)" -ge "$2" ]; } # WORD TIMES
+keys_of() { sed -n "s/^$1 .* //p" requests | sort -u | wc -l; }
+
+test_model() {
+    serve
     mkdir in
     for word in plain error busy cut json huge prose never_right refused silent twice; do
         risky $word >"in/$word.txt"
@@ -942,6 +945,58 @@ test_model() {
     for id in $(review status --json | grep '"question":true' | field id); do expect 0 reject "$id"; done
     expect 1 audit --witness witness # two failed, as they had to; nothing else is wrong
     [ "$(grep -c '^WRONG' out) $(grep -c 'the review failed' out)" = '2 2' ] || fault "$(cat out)"
+}
+
+# A call that failed for good ends the review; once the cause is mended, retry makes it go on, under a new key.
+test_retry() {
+    serve
+    for word in mended hopeless; do
+        risky $word >$word.txt
+        echo "Now answer me $word." >>$word.txt
+    done
+    expect 0 start --threshold 5 mended.txt hopeless.txt
+    if [ "$mode" = alive ]; then
+        own --model-url "$url" --model test
+        await is mended- failed
+        await is hopeless- failed
+    else
+        expect 1 run --model-url "$url" --model test
+        says '2 failed: review retry ID'
+    fi
+    must_be mended- failed
+    before=$(version_of mended-)
+    refuse 1 'refused: it has changed' retry mended- --expected-version 1
+    expect 0 retry mended-
+    [ "$mode" = alive ] || says "summarising, version .*; 'review run' goes on with it"
+    expect 0 retry hopeless- --json
+    says '"result":"OK"'
+    if [ "$mode" = alive ]; then
+        await is mended- approval
+        await asked hopeless 2
+        await is hopeless- failed # again: a retry is not a promise
+    else
+        must_be mended- summarising
+        expect 1 run --model-url "$url" --model test
+        must_be mended- approval
+        must_be hopeless- failed
+        expect 0 retry hopeless- # and now the reader that needs no server
+        expect 0 run
+        must_be hopeless- approval
+    fi
+    [ "$(version_of mended-)" -gt "$before" ] || fault "a retry is a new version"
+    [ "$(grep -c '^mended ' requests) $(keys_of mended)" = '2 2' ] || fault "not two calls: $(cat requests)"
+    refuse 1 'refused' retry mended- # it waits for a person
+    expect 0 approve mended- --as ann
+    settle
+    must_be mended- published
+    refuse 1 'refused' retry mended-
+    kill_owner
+    if is hopeless- approval; then
+        expect 0 reject hopeless-
+        settle
+        expect 0 audit
+    fi
+    [ ! -s server.log ] || fault "the server fell over: $(cat server.log)"
 }
 
 test_model_options() {
@@ -988,6 +1043,7 @@ both storage
 both unwritable
 try reports alive
 try model alive
+both retry
 try model_options alone
 finish_all
 [ -n "$only" ] || try json -

@@ -29,7 +29,7 @@ typedef struct world {
     uint32_t reports; /* of on_discard */
     uint32_t damage;  /* the last one's */
     int32_t repair_bit;
-    uint64_t damage_offset, damage_bytes;
+    uint64_t damage_offset, damage_bytes, damage_size;
     uint32_t messages; /* sent to the inbox with OK */
     char text[PAGENT_TEXT_SIZE];
 } world;
@@ -44,6 +44,7 @@ static void on_discard(void *ctx, const pagent_damage_report *report)
     it->repair_bit = report->repair_bit;
     it->damage_offset = report->offset;
     it->damage_bytes = report->bytes.size;
+    it->damage_size = report->size;
     CHECK(report->file != NULL && report->text[0] != 0);
 }
 
@@ -2176,6 +2177,55 @@ TEST(message_ids)
     }
 }
 
+static int take_receipt(uint32_t i)
+{
+    pagent_receipt receipt;
+    char id[24];
+    (void)message_of(i, id);
+    return pagent_read_receipt(&other.dir, id, &receipt);
+}
+
+/* Receipts that nobody reads do not pile up; the host is told before the oldest are dropped, and how many. */
+TEST(receipts_are_dropped_aloud)
+{
+    enum {
+        KEPT = 1000,
+        MANY = 1250
+    };
+    uint32_t i;
+    char id[24];
+    int result;
+    inbox_begin(SHARED);
+    CHECK_EQ(world_open(), PAGENT_OK);
+    for (i = 0; i <= MANY; i++) {
+        uint64_t cursor = 0;
+        pagent_request message = message_of(i, id);
+        message.data.size = 0;
+        w.host.now_ms = other.host.now_ms = UINT64_C(1800000000000) + i;
+        CHECK_EQ(pagent_send_message(&other.dir, &other.callbacks, &message), PAGENT_OK);
+        CHECK_EQ(settle_as(id, i), PAGENT_OK);
+        if (i != MANY - 1) continue;
+        CHECK_EQ(collect_one(&cursor, &result), -1);
+        CHECK_EQ(w.reports, 0); /* by the hundred, not one by one */
+    }
+    {
+        uint64_t cursor = 0;
+        CHECK_EQ(collect_one(&cursor, &result), -1);
+        CHECK_EQ(result, PAGENT_OK);
+        CHECK_EQ(w.reports, 1);
+        CHECK_EQ(w.damage, PAGENT_CLEAN);
+        CHECK_EQ(w.damage_size, MANY + 1 - KEPT);
+        CHECK_EQ(collect_one(&cursor, &result), -1);
+        CHECK_EQ(w.reports, 1);
+    }
+    CHECK_EQ(take_receipt(0), PAGENT_PENDING);
+    CHECK_EQ(take_receipt(MANY - KEPT), PAGENT_PENDING);
+    CHECK_EQ(take_receipt(MANY - KEPT + 1), PAGENT_OK); /* the newest ones stay */
+    CHECK_EQ(take_receipt(MANY), PAGENT_OK);
+    CHECK_EQ(world_close(), PAGENT_OK);
+    world_end();
+}
+
 /* The file of a letter: a message ('m'), or the receipt that answers it ('r'). NULL: there is none. */
 static sim_bytes *letter_of(char kind)
 {
@@ -2415,4 +2465,5 @@ TEST_MAIN(ROW(contract_of_file_store), ROW(bad_block_refused), ROW(contract_of_m
           ROW(seal_proves_the_last_block), ROW(random_damage), ROW(sync_lies), ROW(sync_fails), ROW(each_call_fails),
           ROW(disk_full), ROW(short_reads_and_writes), ROW(each_allocation_fails), ROW(zombie), ROW(zombie_trim),
           ROW(zombie_close), ROW(zombie_remakes), ROW(zombie_dies), ROW(reader_beside_writer), ROW(reader_beside_trim),
-          ROW(crash_inbox), ROW(inbox_call_fails), ROW(message_ids), ROW(damaged_letters))
+          ROW(crash_inbox), ROW(inbox_call_fails), ROW(message_ids), ROW(receipts_are_dropped_aloud),
+          ROW(damaged_letters))

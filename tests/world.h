@@ -112,6 +112,8 @@ typedef struct world {
     uint32_t agent_count;
     uint64_t host_fail_at; /* the call callback (from 1) that returns an error */
     uint64_t host_calls;
+    uint32_t call_offs;        /* answers that the engine no longer wants … */
+    pagent_call_id called_off; /* … of this call the last time */
     ask asks[WORLD_ASKS];
     uint32_t ask_count;
     outside_call calls[WORLD_CALLS];
@@ -423,6 +425,13 @@ static int host_call(void *ctx, const pagent_call *call, pagent_answer *answer)
     return PAGENT_PENDING;
 }
 
+static void host_call_cancel(void *ctx, const pagent_call_id *id)
+{
+    (void)ctx;
+    w.call_offs++;
+    w.called_off = *id;
+}
+
 static void host_trace(void *ctx, const pagent_trace *record)
 {
     (void)ctx;
@@ -715,6 +724,7 @@ static int world_open(void)
     config.size = (uint32_t)sizeof config;
     config.host = sim_host_of(&on->host);
     config.host.call = host_call;
+    config.host.call_cancel = host_call_cancel;
     config.host.trace = host_trace;
     config.store = sim_store_of(&on->store, &store);
     config.limits = w.limits;
@@ -864,7 +874,7 @@ static void world_begin(uint32_t kind, const play *what, uint64_t seed)
     w.limits.snapshot_factor = 1;
     w.memory = NULL;
     w.lives = w.hold_effects = w.use_inbox = w.healed = w.idle = 0;
-    w.host_calls = w.host_fail_at = 0;
+    w.host_calls = w.host_fail_at = w.call_offs = 0;
     w.ask_count = w.call_count = w.answer_count = 0;
     w.crashed_once = w.rivals = 0;
     w.agent_count = w.patience = 0;
