@@ -1,7 +1,9 @@
 /* engine.c: persistent_agent.h for JavaScript hosts, freestanding: no libc, named imports, nothing of 64 bits by value.
 
-     clang --target=wasm32 -Oz -ffreestanding -mbulk-memory -ffunction-sections -I.. -c engine.c -o engine.o
-     wasm-ld --no-entry --strip-all -z stack-size=65536 engine.o [agents.o] -o persistent_agent.wasm
+     clang --target=wasm32 -Oz -mllvm -inline-threshold=20 -ffreestanding -mbulk-memory -ffunction-sections -I.. \
+         -c engine.c -o engine.o
+     wasm-ld --no-entry --strip-all --compress-relocations -O2 -z stack-size=65536 engine.o [agents.o] \
+         -o persistent_agent.wasm
 
    One instance holds one engine: its host is known to JavaScript by the instance, so no callback needs a context.
    Versions and times cross as double: exact up to 2^53, FOREVER as infinity. Structs are read and written in linear
@@ -306,11 +308,6 @@ EXPORT(error_text) const char *paw_error_text(void)
 EXPORT(message) const char *paw_message(int result)
 {
     return pagent_message(result);
-}
-
-EXPORT(result_name) const char *paw_result_name(int result)
-{
-    return pagent_result_name(result);
 }
 
 EXPORT(import_blocks) int paw_import_blocks(const uint8_t *blocks, size_t size, const char *as)
