@@ -430,9 +430,27 @@ EXPORT(step_context) void *paw_step_context(pagent_step *step, uint32_t *size)
     return pagent_context(step, size);
 }
 
-EXPORT(step_resize) int paw_step_resize(pagent_step *step, uint32_t size)
+/* Whether the context is these bytes. */
+EXPORT(step_is_context) int paw_step_is_context(pagent_step *step, const uint8_t *bytes, uint32_t size)
 {
-    return pagent_resize_context(step, size);
+    uint32_t found, at = 0;
+    const uint8_t *context = (const uint8_t *)pagent_context(step, &found);
+    if (found != size) return 0;
+    for (; size - at >= 8; at += 8) {
+        uint64_t left, right;
+        __builtin_memcpy(&left, bytes + at, 8);
+        __builtin_memcpy(&right, context + at, 8);
+        if (left != right) return 0;
+    }
+    while (at < size && bytes[at] == context[at]) at++;
+    return at == size;
+}
+
+EXPORT(step_set_context) int paw_step_set_context(pagent_step *step, const void *bytes, uint32_t size)
+{
+    int result = pagent_resize_context(step, size);
+    if (result == PAGENT_OK && size != 0) __builtin_memcpy(pagent_context(step, NULL), bytes, size);
+    return result;
 }
 
 EXPORT(step_remember) int paw_step_remember(pagent_step *step, uint32_t kind, const void *data, uint32_t size)
