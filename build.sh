@@ -477,11 +477,24 @@ verb_test-web() { # [FILTER]: the parts of test that concern JavaScript: stores,
 
 verb_bench-web() { # [FILTER]: the numbers of the JavaScript side, each with its floor
     need nodejs node || die "$why"
-    local file
+    local name failed=0
     { web_install wasm/test && web_install wasm/test/browser; } || die "the npm packages could not be installed"
-    for file in wasm/bench/*.mjs; do
-        case $file in *"${1:-}"*) node "$file" || return 1 ;; esac
+    for name in size step indexeddb durable-object; do
+        case $name in *"${1:-}"*) ;; *) continue ;; esac
+        case $name in
+        step) # the same loop twice: natively with the portable CRC, and in WebAssembly
+            if need_wasm; then
+                compile "$BUILD/bench-web/step" wasm/bench/step.c -O2 -DPAGENT_PORTABLE_CRC || return 1
+                verb_wasm wasm/bench/step.c >/dev/null || return 1
+            else
+                say "without a machine in C: $why"
+            fi
+            ;;
+        indexeddb) need chromium chromium || say "without Chromium: $why" ;;
+        esac
+        node "wasm/bench/$name.mjs" || failed=1
     done
+    return $failed
 }
 
 verb_demo-web() { # [PORT]: the review agent as a page, entirely in the browser
