@@ -3,16 +3,22 @@
 export const HEADER_SIZE = 64;
 const SNAPSHOT = 1;
 
-export const hex64 = (view, at) => view.getBigUint64(at, true).toString(16).padStart(16, '0');
+const hex32 = (word) => word.toString(16).padStart(8, '0');
+
+export const hex64 = (view, at) => hex32(view.getUint32(at + 4, true)) + hex32(view.getUint32(at, true));
+
+const number = (view, at) => view.getUint32(at + 4, true) * 2 ** 32 + view.getUint32(at, true);
+
+const sizeOf = (view) => HEADER_SIZE + Math.ceil(view.getUint32(48, true) / 64) * 64;
 
 export function header(block) {
   const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
   return {
     stream: hex64(view, 16),
-    version: Number(view.getBigUint64(24, true)),
-    epoch: Number(view.getBigUint64(32, true)),
+    version: number(view, 24),
+    epoch: number(view, 32),
     previous: hex64(view, 40),
-    size: HEADER_SIZE + Math.ceil(view.getUint32(48, true) / 64) * 64,
+    size: sizeOf(view),
     snapshot: (view.getUint8(57) & SNAPSHOT) !== 0,
     based: view.getUint16(58, true),
   };
@@ -23,9 +29,9 @@ export function split(bytes) {
   const blocks = [];
   for (let at = 0; at < bytes.length;) {
     if (bytes.length - at < HEADER_SIZE) throw new RangeError('these bytes end inside a block');
-    const { size } = header(bytes.subarray(at, at + HEADER_SIZE));
+    const size = sizeOf(new DataView(bytes.buffer, bytes.byteOffset + at, HEADER_SIZE));
     if (size > bytes.length - at) throw new RangeError('these bytes end inside a block');
-    blocks.push(bytes.subarray(at, at + size));
+    blocks.push(at === 0 && size === bytes.length ? bytes : bytes.subarray(at, at + size));
     at += size;
   }
   return blocks;

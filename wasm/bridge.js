@@ -10,10 +10,10 @@ const REFUSALS = { conflict: 'E_CONFLICT', again: 'E_AGAIN', 'no-space': 'E_NO_S
 
 export const statusName = (status) => STATUS[status] ?? `${status}`;
 
-export function readSummary(linear, at) {
+export function readSummary(linear, at, stream = linear.hex(at + layout.summary.stream)) {
   const of = layout.summary;
   return {
-    stream: linear.hex(at + of.stream),
+    stream,
     version: linear.number(at + of.version),
     due: linear.number(at + of.due_ms),
     time: linear.number(at + of.time_ms),
@@ -133,15 +133,16 @@ export class Bridge {
   #append(request) {
     const linear = this.#linear;
     const of = layout.append;
+    const stream = linear.hex(request + of.stream);
     this.#queue.push({
       op: linear.copy(request + of.op, 8),
       append: {
-        stream: linear.hex(request + of.stream),
+        stream,
         expected: linear.number(request + of.expected),
         epoch: linear.number(request + of.epoch),
         first: linear.number(request + of.first),
         blocks: split(linear.copy(linear.u32(request + of.blocks), linear.u32(request + of.size))),
-        summary: readSummary(linear, request + of.summary),
+        summary: readSummary(linear, request + of.summary, stream),
       },
     });
     return PENDING;

@@ -1,7 +1,9 @@
 /* engine.c: persistent_agent.h for JavaScript hosts, freestanding: no libc, named imports, nothing of 64 bits by value.
 
-     clang --target=wasm32 -Oz -ffreestanding -mbulk-memory -ffunction-sections -I.. -c engine.c -o engine.o
-     wasm-ld --no-entry --strip-all -z stack-size=65536 engine.o [agents.o] -o persistent_agent.wasm
+     clang --target=wasm32 -Oz -mllvm -inline-threshold=20 -ffreestanding -mbulk-memory -ffunction-sections -I.. \
+         -c engine.c -o engine.o
+     wasm-ld --no-entry --strip-all --compress-relocations -O2 -z stack-size=65536 engine.o [agents.o] \
+         -o persistent_agent.wasm
 
    One instance holds one engine: its host is known to JavaScript by the instance, so no callback needs a context.
    Versions and times cross as double: exact up to 2^53, FOREVER as infinity. Structs are read and written in linear
@@ -308,11 +310,6 @@ EXPORT(message) const char *paw_message(int result)
     return pagent_message(result);
 }
 
-EXPORT(result_name) const char *paw_result_name(int result)
-{
-    return pagent_result_name(result);
-}
-
 EXPORT(import_blocks) int paw_import_blocks(const uint8_t *blocks, size_t size, const char *as)
 {
     return pagent_import_blocks(engine, blocks, size, as);
@@ -433,9 +430,27 @@ EXPORT(step_context) void *paw_step_context(pagent_step *step, uint32_t *size)
     return pagent_context(step, size);
 }
 
-EXPORT(step_resize) int paw_step_resize(pagent_step *step, uint32_t size)
+/* Whether the context is these bytes. */
+EXPORT(step_is_context) int paw_step_is_context(pagent_step *step, const uint8_t *bytes, uint32_t size)
 {
-    return pagent_resize_context(step, size);
+    uint32_t found, at = 0;
+    const uint8_t *context = (const uint8_t *)pagent_context(step, &found);
+    if (found != size) return 0;
+    for (; size - at >= 8; at += 8) {
+        uint64_t left, right;
+        __builtin_memcpy(&left, bytes + at, 8);
+        __builtin_memcpy(&right, context + at, 8);
+        if (left != right) return 0;
+    }
+    while (at < size && bytes[at] == context[at]) at++;
+    return at == size;
+}
+
+EXPORT(step_set_context) int paw_step_set_context(pagent_step *step, const void *bytes, uint32_t size)
+{
+    int result = pagent_resize_context(step, size);
+    if (result == PAGENT_OK && size != 0) __builtin_memcpy(pagent_context(step, NULL), bytes, size);
+    return result;
 }
 
 EXPORT(step_remember) int paw_step_remember(pagent_step *step, uint32_t kind, const void *data, uint32_t size)

@@ -18,9 +18,9 @@ import {
 } from './errors.js';
 import { Linear, toBytes } from './linear.js';
 import { buildMachine, handlerOf, isGuard } from './machine.js';
+import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
 import { Contexts, Step, kindOfEvent, readable } from './step.js';
 
-const VERBS = { create: 1, post: 2, decide: 3, cancel: 4, rollback: 5, fork: 6, retry: 7, moveOut: 8, moveIn: 9 };
 const TRACES = [
   '',
   'commit',
@@ -63,7 +63,9 @@ const LIMITS = {
   fullSnapshots: 'full_snapshots',
 };
 
-const monotonic = () => globalThis.performance?.now() ?? Date.now();
+const monotonic = globalThis.performance === undefined ? Date.now : () => performance.now();
+// Behind other work of the host: timers that wait for nothing wait for a millisecond, in pages for four.
+const soon = globalThis.setImmediate ?? ((work) => setTimeout(work, 0));
 
 function fillRandom(bytes) {
   for (let at = 0; at < bytes.length; at += 65536) globalThis.crypto.getRandomValues(bytes.subarray(at, at + 65536));
@@ -122,14 +124,17 @@ export class Engine {
   #step;
   #bridge;
   #calls = new Map(); // by call id: AbortController
-  #receipts = new Map(); // address: { resolve, reject }
+  #receipts = []; // { at, resolve, reject }: pending
+  #spare = []; // addresses of receipts to be used again
   #waiters = new Set(); // functions that look whether what they wait for is there
   #streams = new Set();
   #views = new Set();
   #running = false;
   #scheduled = false;
-  #burst; // when the host's turn began in which we run again and again
+  #burst = 0; // when the host's turn began in which we run again and again; 0: it has ended
   #timer;
+  #alarm = Infinity; // when the timer will come
+  #clock;
   #written = [];
   #state = OK; // of the last poll
   #failure; // a PagentError once the store has failed
@@ -139,6 +144,8 @@ export class Engine {
   constructor(module, options) {
     this.#module = module;
     this.#options = options;
+    const clock = options.clock ?? Date.now;
+    this.#clock = () => Math.floor(clock());
     const store = options.store;
     const bridge = {
       append: () => result.E_STORAGE,
@@ -151,7 +158,7 @@ export class Engine {
         (options.random ?? fillRandom)(this.#linear.u8.subarray(at, at + size));
         return OK;
       },
-      clock: () => Math.floor((options.clock ?? Date.now)()),
+      clock: this.#clock,
       handle: (number, which, tag, step) => {
         const machine = this.#machines[number];
         return this.#step.run(handlerOf(machine, which, tag), machine, step, isGuard(which, tag));
@@ -169,7 +176,7 @@ export class Engine {
     };
     this.#exports = new WebAssembly.Instance(module, { host }).exports;
     this.#linear = new Linear(this.#exports);
-    this.#contexts = new Contexts(this.#linear);
+    this.#contexts = new Contexts(this.#linear, this.#exports);
     this.#step = new Step({ exports: this.#exports, linear: this.#linear, contexts: this.#contexts });
     if (store !== undefined && store.directory === undefined) {
       this.#bridge = new Bridge(store, this.#linear, this.#exports, () => this.#run());
@@ -230,52 +237,65 @@ export class Engine {
   #schedule() {
     if (this.#scheduled || this.closed) return;
     this.#scheduled = true;
-    const run = () => {
-      this.#scheduled = false;
-      this.#run();
-    };
-    if (this.#burst === undefined) {
-      this.#burst = monotonic();
-      setTimeout(() => (this.#burst = undefined), 0);
+    const now = monotonic();
+    if (this.#burst === 0) {
+      this.#burst = now;
+      soon(this.#endBurst);
     }
-    if (monotonic() - this.#burst < SLICE_MS) queueMicrotask(run);
-    else setTimeout(run, 0);
+    if (now - this.#burst < SLICE_MS) queueMicrotask(this.#runScheduled);
+    else soon(this.#runScheduled);
   }
+
+  #endBurst = () => {
+    this.#burst = 0;
+  };
+
+  #runScheduled = () => {
+    this.#scheduled = false;
+    this.#run();
+  };
 
   #run() {
     if (this.#running || this.closed) return;
     this.#running = true;
-    const began = monotonic();
+    let began = 0;
     try {
       for (;;) {
         this.#state = this.#failure === undefined ? this.#exports.poll() : IDLE;
         this.#settle();
         if (this.#state < OK) this.#fail(this.#state);
         if (this.#state === OK) {
+          if (began === 0) began = monotonic();
           if (monotonic() - began < SLICE_MS) continue;
           this.#bridge?.commit();
-          this.#sleep(0);
+          this.#schedule();
           return;
         }
         if (!this.#bridge?.commit()) break;
       }
-      this.#sleep(this.#exports.next_deadline() - this.#exports_now());
+      this.#sleep(this.#exports.next_deadline());
     } finally {
       this.#running = false;
-      for (const look of this.#waiters) look();
+      if (this.#waiters.size !== 0) for (const look of this.#waiters) look();
     }
   }
 
-  #exports_now() {
-    return Math.floor((this.#options.clock ?? Date.now)());
+  /** One timer, set anew only where the deadline is another. */
+  #sleep(deadline) {
+    if (deadline === this.#alarm && this.#timer !== undefined) return;
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#alarm = deadline;
+    if (deadline === Infinity || this.closed || this.#failure !== undefined) return;
+    const ms = deadline - this.#clock();
+    if (ms > (this.#options.timerMaxMs ?? Infinity)) return;
+    this.#timer = setTimeout(this.#wakeUp, Math.min(Math.max(0, ms), TIMER_MAX_MS));
   }
 
-  #sleep(ms) {
-    clearTimeout(this.#timer);
+  #wakeUp = () => {
     this.#timer = undefined;
-    if (ms === Infinity || this.closed || this.#failure !== undefined) return;
-    this.#timer = setTimeout(() => this.#run(), Math.min(Math.max(0, ms), TIMER_MAX_MS));
-  }
+    this.#run();
+  };
 
   #fail(code) {
     const text = this.#linear.text(this.#exports.error_text()) || undefined;
@@ -286,21 +306,27 @@ export class Engine {
       {},
     );
     if (why !== undefined) this.#failure.cause = why;
-    for (const { reject } of this.#receipts.values()) reject(this.#failure);
-    this.#receipts.clear();
+    for (const { reject } of this.#receipts) reject(this.#failure);
+    this.#receipts.length = 0; // the engine still knows their addresses: they are not used again
   }
 
   #settle() {
-    const linear = this.#linear;
-    for (const [at, { resolve, reject }] of this.#receipts) {
-      const code = linear.i32(at + layout.receipt.result);
-      if (code === PENDING) continue;
-      const version = linear.number(at + layout.receipt.version);
-      if (code < OK) reject(this.#error(code, linear.text(at + layout.receipt.text), version || undefined));
-      else resolve({ version, outcome: code === DUPLICATE ? 'duplicate' : code === DEFERRED ? 'deferred' : 'done' });
-      this.#receipts.delete(at);
-      linear.release(at, layout.receipt.SIZE);
+    const receipts = this.#receipts;
+    let kept = 0;
+    for (let i = 0; i < receipts.length; i++) {
+      if (this.#linear.i32(receipts[i].at + layout.receipt.result) === PENDING) receipts[kept++] = receipts[i];
+      else this.#settleOne(receipts[i]);
     }
+    receipts.length = kept;
+  }
+
+  #settleOne({ at, resolve, reject }) {
+    const linear = this.#linear;
+    const code = linear.i32(at + layout.receipt.result);
+    const version = linear.number(at + layout.receipt.version);
+    if (code < OK) reject(this.#error(code, linear.text(at + layout.receipt.text), version || undefined));
+    else resolve({ version, outcome: code === DUPLICATE ? 'duplicate' : code === DEFERRED ? 'deferred' : 'done' });
+    this.#spare.push(at);
   }
 
   #live() {
@@ -331,7 +357,7 @@ export class Engine {
     this.#schedule();
     return this.#until(
       () =>
-        !this.#scheduled && !this.#running && this.#state !== OK && this.#receipts.size === 0 && !this.#bridge?.busy,
+        !this.#scheduled && !this.#running && this.#state !== OK && this.#receipts.length === 0 && !this.#bridge?.busy,
     );
   }
 
@@ -448,93 +474,76 @@ export class Engine {
 
   // ---- requests
 
-  #submit(verb, agent, fields = {}) {
-    this.#live();
-    const linear = this.#linear;
-    const of = layout.request;
-    const at = linear.allocate(layout.receipt.SIZE);
-    return new Promise((resolve, reject) => {
-      const code = linear.frame(() => {
-        const request = linear.push(layout.request.SIZE);
-        const data = toBytes(fields.data);
-        linear.setU32(request + of.size, layout.request.SIZE);
-        linear.setU32(request + of.verb, VERBS[verb]);
-        linear.setU32(request + of.agent, linear.pushText(agent));
-        linear.setU32(request + of.id, linear.pushText(fields.id));
-        linear.setNumber(request + of.expected_version, fields.expectedVersion ?? 0);
-        linear.setU32(request + of.event, linear.pushText(fields.event));
-        linear.setU32(request + of.target, linear.pushText(fields.target));
-        linear.setU32(request + of.who, linear.pushText(fields.who));
-        if (fields.effect !== undefined) linear.setEffectId(request + of.effect, fields.effect);
-        if (fields.digest !== undefined) linear.setHex(request + of.digest, fields.digest);
-        linear.setNumber(request + of.version, fields.version ?? 0);
-        linear.setU32(request + of.decision, fields.decision ?? 0);
-        linear.setU32(request + of.force, fields.force ? 1 : 0);
-        linear.setBytes(request + of.data, linear.pushBytes(data), data.length);
-        return this.#exports.submit(request, at);
-      });
-      if (code !== OK) {
-        linear.release(at, layout.receipt.SIZE);
-        reject(this.#error(code));
-        return;
+  #submit(verb, agent, options = NONE, more = NONE) {
+    return this.#awaited((receipt) => {
+      this.#linear.begin();
+      try {
+        return this.#exports.submit(pushRequest(this.#linear, verb, agent, options ?? NONE, more), receipt);
+      } finally {
+        this.#linear.end();
       }
-      this.#receipts.set(at, { resolve, reject });
+    });
+  }
+
+  /** The promise of a receipt that `ask` hands to the engine. What is thrown in here rejects it. */
+  #awaited(ask) {
+    return new Promise((resolve, reject) => {
+      this.#live();
+      const at = this.#spare.pop() ?? this.#linear.allocate(layout.receipt.SIZE);
+      let code = result.E_ARGUMENT;
+      try {
+        code = ask(at);
+      } finally {
+        if (code !== OK) this.#spare.push(at);
+      }
+      if (code !== OK) throw this.#error(code);
+      this.#receipts.push({ at, resolve, reject });
       this.#schedule();
     });
   }
 
-  async create(agent, machine, data, options = {}) {
-    return this.#submit('create', agent, { ...options, event: machine, data });
+  create(agent, machine, data, options) {
+    return this.#submit(VERBS.create, agent, options, { event: machine, data });
   }
 
-  async post(agent, signal, data, options = {}) {
-    return this.#submit('post', agent, { ...options, event: signal, data });
+  post(agent, signal, data, options) {
+    return this.#submit(VERBS.post, agent, options, { event: signal, data });
   }
 
-  async approve(agent, options = {}) {
-    return this.#submit('decide', agent, { ...options, decision: 1 });
+  approve(agent, options) {
+    return this.#submit(VERBS.decide, agent, options, { decision: DECISIONS.approve });
   }
 
-  async reject(agent, options = {}) {
-    return this.#submit('decide', agent, { ...options, decision: 2 });
+  reject(agent, options) {
+    return this.#submit(VERBS.decide, agent, options, { decision: DECISIONS.reject });
   }
 
-  async edit(agent, data, options = {}) {
-    return this.#submit('decide', agent, { ...options, decision: 3, data });
+  edit(agent, data, options) {
+    return this.#submit(VERBS.decide, agent, options, { decision: DECISIONS.edit, data });
   }
 
-  async cancel(agent, { reason, ...options } = {}) {
-    return this.#submit('cancel', agent, { ...options, data: reason });
+  cancel(agent, options) {
+    return this.#submit(VERBS.cancel, agent, options, { data: options?.reason });
   }
 
-  async rollback(agent, version, options = {}) {
-    return this.#submit('rollback', agent, { ...options, version });
+  rollback(agent, version, options) {
+    return this.#submit(VERBS.rollback, agent, { ...options, version });
   }
 
-  async fork(agent, version, newAgent, options = {}) {
-    return this.#submit('fork', agent, { ...options, version, target: newAgent });
+  fork(agent, version, newAgent, options) {
+    return this.#submit(VERBS.fork, agent, { ...options, version }, { target: newAgent });
   }
 
-  async retry(agent, options = {}) {
-    return this.#submit('retry', agent, options);
+  retry(agent, options) {
+    return this.#submit(VERBS.retry, agent, options);
   }
 
-  async moveOut(agent, options = {}) {
-    return this.#submit('moveOut', agent, options);
+  moveOut(agent, options) {
+    return this.#submit(VERBS.moveOut, agent, options);
   }
 
   async trim() {
-    this.#live();
-    const at = this.#linear.allocate(layout.receipt.SIZE);
-    const code = this.#exports.trim_store(at);
-    if (code !== OK) {
-      this.#linear.release(at, layout.receipt.SIZE);
-      throw this.#error(code);
-    }
-    this.#schedule();
-    return new Promise((resolve, reject) => {
-      this.#receipts.set(at, { resolve: ({ version }) => resolve(version), reject });
-    });
+    return (await this.#awaited((receipt) => this.#exports.trim_store(receipt))).version;
   }
 
   // ---- looking
@@ -825,7 +834,7 @@ export class Engine {
     }
     if (this.#bridge === undefined) this.#importBlocks(blocks, as);
     else await this.#importInto(this.#bridge.store, blocks, as ?? name, as);
-    if (as === undefined) await this.#submit('moveIn', name);
+    if (as === undefined) await this.#submit(VERBS.moveIn, name);
     return as ?? name;
   }
 
@@ -965,6 +974,6 @@ export class Engine {
   }
 
   get raw() {
-    return { exports: this.#exports, linear: this.#linear, submit: (...words) => this.#submit(...words), kindOfEvent };
+    return { exports: this.#exports, linear: this.#linear, kindOfEvent };
   }
 }

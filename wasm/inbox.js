@@ -3,21 +3,10 @@
 
 import * as layout from './layout.js';
 import { OK, PENDING, PagentError, nameOf, result } from './errors.js';
-import { Linear, toBytes } from './linear.js';
+import { Linear } from './linear.js';
+import { DECISIONS, VERBS, pushRequest } from './request.js';
 
-const VERBS = {
-  create: 1,
-  post: 2,
-  approve: 3,
-  reject: 3,
-  edit: 3,
-  cancel: 4,
-  rollback: 5,
-  fork: 6,
-  retry: 7,
-  moveOut: 8,
-};
-const DECISIONS = { approve: 1, reject: 2, edit: 3 };
+const SENT = ['create', 'post', 'approve', 'reject', 'edit', 'cancel', 'rollback', 'fork', 'retry', 'moveOut'];
 const OUTCOMES = { 5: 'duplicate', 7: 'deferred' };
 const FIELDS = [
   'verb',
@@ -74,30 +63,14 @@ export class Inbox {
     for (const key of Object.keys(message)) {
       if (!FIELDS.includes(key)) throw new PagentError('E_ARGUMENT', `message: '${key}' is not known`);
     }
-    if (VERBS[message.verb] === undefined)
-      throw new PagentError('E_ARGUMENT', `message: verb '${message.verb}' is not known`);
+    const { verb: name, agent, machine, signal, newAgent } = message;
+    if (!SENT.includes(name)) throw new PagentError('E_ARGUMENT', `message: verb '${name}' is not known`);
     if (!message.id) throw new PagentError('E_ARGUMENT', 'message: it needs an id that no other has');
     const linear = this.#linear,
-      of = layout.request;
-    const code = linear.frame(() => {
-      const at = linear.push(of.SIZE),
-        data = toBytes(message.data);
-      linear.setU32(at + of.size, of.SIZE);
-      linear.setU32(at + of.verb, VERBS[message.verb]);
-      linear.setU32(at + of.agent, linear.pushText(message.agent));
-      linear.setU32(at + of.id, linear.pushText(message.id));
-      linear.setNumber(at + of.expected_version, message.expectedVersion ?? 0);
-      linear.setU32(at + of.event, linear.pushText(message.machine ?? message.signal));
-      linear.setU32(at + of.target, linear.pushText(message.newAgent));
-      linear.setU32(at + of.who, linear.pushText(message.who));
-      if (message.effect !== undefined) linear.setEffectId(at + of.effect, message.effect);
-      if (message.digest !== undefined) linear.setHex(at + of.digest, message.digest);
-      linear.setNumber(at + of.version, message.version ?? 0);
-      linear.setU32(at + of.decision, DECISIONS[message.verb] ?? 0);
-      linear.setU32(at + of.force, message.force ? 1 : 0);
-      linear.setBytes(at + of.data, linear.pushBytes(data), data.length);
-      return this.#exports.send_message(at);
-    });
+      decision = DECISIONS[name],
+      verb = decision !== undefined ? VERBS.decide : VERBS[name],
+      more = { event: machine ?? signal, target: newAgent, decision };
+    const code = linear.frame(() => this.#exports.send_message(pushRequest(linear, verb, agent, message, more)));
     if (code !== OK) throw this.#error(code);
   }
 

@@ -1,16 +1,21 @@
 // Linear memory of one engine: typed views that survive its growth, text and bytes in and out, a stack for arguments.
 
 import * as layout from './layout.js';
+import { PagentError } from './errors.js';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 const STACK_SIZE = 1 << 16;
+const SHORT = 32; // below that a loop is faster than the coders, where the text is ASCII
+const WORD = 2 ** 32;
 
 export const FOREVER = Infinity;
 
+const NOTHING = new Uint8Array(0);
+
 /** Bytes as they are, a string as UTF-8, anything else as JSON. */
 export function toBytes(data) {
-  if (data === undefined) return new Uint8Array(0);
+  if (data === undefined) return NOTHING;
   if (typeof data === 'string') return encoder.encode(data);
   if (data instanceof Uint8Array) return data;
   if (data instanceof ArrayBuffer) return new Uint8Array(data);
@@ -19,6 +24,8 @@ export function toBytes(data) {
 }
 
 export const fromBytes = (bytes) => decoder.decode(bytes);
+
+const hex32 = (word) => word.toString(16).padStart(8, '0');
 
 export class Linear {
   #memory;
@@ -41,13 +48,14 @@ export class Linear {
     this.#view = new DataView(this.#memory.buffer);
   }
 
+  /** Views last until the memory grows: then they have no length any more. */
   get u8() {
-    if (this.#u8.buffer !== this.#memory.buffer) this.#look();
+    if (this.#u8.length === 0) this.#look();
     return this.#u8;
   }
 
   get view() {
-    if (this.#view.buffer !== this.#memory.buffer) this.#look();
+    if (this.#u8.length === 0) this.#look();
     return this.#view;
   }
 
@@ -64,36 +72,48 @@ export class Linear {
 
   /** Calls `work`; what it pushes is gone afterwards. */
   frame(work) {
-    const top = this.#top;
-    const large = this.#large;
-    this.#large = [];
+    this.begin();
     try {
       return work();
     } finally {
-      for (const [at, size] of this.#large) this.release(at, size);
-      this.#large = large;
-      this.#top = top;
+      this.end();
     }
   }
 
-  #large = [];
+  #frames = []; // #top, and how many pieces are large, when each frame began
+  #large = []; // address and size of what the stack is too small for
 
-  /** Room for `size` zeroed bytes until the frame ends. */
-  push(size) {
+  begin() {
+    this.#frames.push(this.#top, this.#large.length);
+  }
+
+  end() {
+    const count = this.#frames.pop();
+    this.#top = this.#frames.pop();
+    while (this.#large.length > count) this.release(...this.#large.pop());
+  }
+
+  #room(size) {
     const rounded = (size + 7) & ~7;
     if (this.#top + rounded > this.#end) {
-      const at = this.allocate(size || 1);
-      this.#large.push([at, size || 1]);
+      const at = this.allocate(size);
+      this.#large.push([at, size]);
       return at;
     }
     const at = this.#top;
     this.#top += rounded;
-    this.u8.fill(0, at, at + rounded);
+    return at;
+  }
+
+  /** Room for `size` zeroed bytes until the frame ends. */
+  push(size) {
+    const at = this.#room(size);
+    this.u8.fill(0, at, at + size);
     return at;
   }
 
   pushBytes(bytes) {
-    const at = this.push(bytes.length);
+    const at = this.#room(bytes.length);
     this.u8.set(bytes, at);
     return at;
   }
@@ -101,7 +121,23 @@ export class Linear {
   /** With a final zero; null and undefined are address 0. */
   pushText(text) {
     if (text === undefined || text === null) return 0;
+    text = `${text}`;
+    if (text.length < SHORT) {
+      const at = this.#room(SHORT),
+        u8 = this.u8;
+      let i = 0;
+      for (let code; i < text.length && (code = text.charCodeAt(i)) < 128; i++) u8[at + i] = code;
+      u8[at + i] = 0;
+      if (i === text.length) return at;
+    }
     return this.pushBytes(encoder.encode(`${text}\0`));
+  }
+
+  /** Data handed in, as a pagent_bytes at this address. */
+  pushData(at, data) {
+    if (data === undefined) return;
+    const bytes = toBytes(data);
+    this.setBytes(at, this.pushBytes(bytes), bytes.length);
   }
 
   /** For as long as the engine lives. */
@@ -132,21 +168,39 @@ export class Linear {
   }
 
   setNumber(at, value) {
-    if (value === FOREVER) value = 0xffffffffffffffffn;
-    this.view.setBigUint64(at, BigInt(value), true);
+    const view = this.view;
+    if (value === FOREVER) {
+      view.setUint32(at, WORD - 1, true);
+      view.setUint32(at + 4, WORD - 1, true);
+      return;
+    }
+    if (!Number.isInteger(value) || value < 0) throw new PagentError('E_ARGUMENT', `${value} is not a whole number`);
+    view.setUint32(at, value % WORD, true);
+    view.setUint32(at + 4, value / WORD, true);
   }
 
   hex(at) {
-    return this.view.getBigUint64(at, true).toString(16).padStart(16, '0');
+    const view = this.view;
+    return hex32(view.getUint32(at + 4, true)) + hex32(view.getUint32(at, true));
   }
 
   setHex(at, text) {
-    this.view.setBigUint64(at, BigInt(`0x${text}`), true);
+    if (!/^[0-9a-f]{1,16}$/i.test(text)) throw new PagentError('E_ARGUMENT', `'${text}' is not a number of hex digits`);
+    const digits = text.padStart(16, '0');
+    this.setU32(at, parseInt(digits.slice(8), 16));
+    this.setU32(at + 4, parseInt(digits.slice(0, 8), 16));
   }
 
   text(at) {
     if (at === 0) return '';
     const u8 = this.u8;
+    let text = '';
+    for (let i = at; i < at + SHORT; i++) {
+      const code = u8[i];
+      if (code === 0) return text;
+      if (code > 127) break;
+      text += String.fromCharCode(code);
+    }
     return decoder.decode(u8.subarray(at, u8.indexOf(0, at)));
   }
 
@@ -170,7 +224,7 @@ export class Linear {
 
   setEffectId(at, id) {
     const [, version, index] = /^(\d+)\.(\d+)$/.exec(id) ?? [];
-    if (version === undefined) throw new TypeError(`'${id}' is not an effect's id like "12.0"`);
+    if (version === undefined) throw new PagentError('E_ARGUMENT', `'${id}' is not an effect's id like "12.0"`);
     this.setNumber(at + layout.effect_id.version, Number(version));
     this.setU32(at + layout.effect_id.index, Number(index));
   }

@@ -33,47 +33,69 @@ export function readable(object) {
 }
 
 const encoder = new TextEncoder();
-
-function same(left, right) {
-  if (left.length !== right.length) return false;
-  for (let i = 0; i < left.length; i++) if (left[i] !== right[i]) return false;
-  return true;
-}
+const NONE = new Uint8Array(0);
 
 /**
- * JSON contexts as live objects. The truth is the UTF-8 text in linear memory: an object is used again only while the
- * bytes there are those that it was written as, so a step that was undone can leave nothing behind.
+ * JSON contexts as live objects. The truth is the UTF-8 text that the engine holds: an object is used again only while
+ * that text is the one that it was written as, so a step that was undone can leave nothing behind. The object's text is
+ * kept in linear memory, too: it is encoded there once, and compared and copied there.
  */
 export class Contexts {
   #linear;
-  #objects = new Map(); // by the address of the agent's name: { bytes, value }
+  #exports;
+  #kept = new Map(); // by the address of the agent's name
 
-  constructor(linear) {
+  constructor(linear, exports) {
     this.#linear = linear;
+    this.#exports = exports;
   }
 
-  read(agent, at, size, initial) {
-    const bytes = this.#linear.u8.subarray(at, at + size);
-    const known = this.#objects.get(agent);
-    if (known !== undefined && same(known.bytes, bytes)) return known.value;
-    return JSON.parse(size === 0 ? initial : fromBytes(bytes));
+  /** The value that the context was written from; undefined: it is another. */
+  known(agent, step) {
+    const kept = this.#kept.get(agent);
+    return kept !== undefined && this.#exports.step_is_context(step, kept.at, kept.size) !== 0 ? kept.value : undefined;
   }
 
-  remember(agent, at, size, value) {
-    const known = this.#objects.get(agent);
-    const bytes = this.#linear.u8.subarray(at, at + size);
-    if (known !== undefined && known.bytes.length === size) {
-      known.bytes.set(bytes);
-      known.value = value;
-      return;
+  /** Writes it as JSON into the engine's context. Returns the engine's result. */
+  write(agent, step, value) {
+    const text = JSON.stringify(value);
+    if (text === undefined) throw new TypeError('the context cannot be written as JSON');
+    let kept = this.#kept.get(agent);
+    if (kept === undefined) {
+      if (this.#kept.size >= CACHE_MAX) for (const other of [...this.#kept.keys()]) this.forget(other);
+      kept = { at: 0, bytes: NONE, size: 0, room: 0, value };
+      this.#kept.set(agent, kept);
     }
-    if (this.#objects.size >= CACHE_MAX) this.#objects.clear();
-    this.#objects.set(agent, { bytes: bytes.slice(), value });
+    kept.size = this.#encode(kept, text);
+    kept.value = value;
+    return this.#exports.step_set_context(step, kept.at, kept.size);
+  }
+
+  #encode(kept, text) {
+    const { length } = text;
+    if (kept.room < length) this.#grow(kept, length + (length >> 2) + 64);
+    for (;;) {
+      if (kept.bytes.length === 0) kept.bytes = this.#linear.u8.subarray(kept.at, kept.at + kept.room); // memory grew
+      const { read, written } = encoder.encodeInto(text, kept.bytes);
+      if (read === length) return written;
+      this.#grow(kept, length * 3);
+    }
+  }
+
+  #grow(kept, room) {
+    this.#linear.release(kept.at, kept.room);
+    kept.at = kept.room = 0;
+    kept.bytes = NONE;
+    kept.at = this.#linear.allocate(room);
+    kept.room = room;
   }
 
   /** A handler failed: what it did to the object must not be seen again. */
   forget(agent) {
-    this.#objects.delete(agent);
+    const kept = this.#kept.get(agent);
+    if (kept === undefined) return;
+    this.#kept.delete(agent);
+    this.#linear.release(kept.at, kept.room);
   }
 }
 
@@ -92,9 +114,11 @@ export class Step {
   #touched = false;
   #value;
   #event;
+  #size; // address of the context's size, as the engine tells it
 
   constructor(host) {
     this.#host = host;
+    this.#size = host.linear.allocate(4);
   }
 
   /** For the engine alone: calls a handler. Returns what the engine is to be told. */
@@ -168,23 +192,13 @@ export class Step {
     return this.#host.exports.step_now(this.#at);
   }
 
-  /** [address, bytes] of the context. */
-  #contextPlace() {
-    const { linear, exports } = this.#host;
-    return linear.frame(() => {
-      const size = linear.push(4);
-      const at = exports.step_context(this.#at, size);
-      return [at, linear.u32(size)];
-    });
-  }
-
   get context() {
     if (this.#touched) return this.#value;
-    const { linear, exports, contexts } = this.#host;
-    const [at, size] = this.#contextPlace();
-    this.#value = this.#machine.json
-      ? contexts.read(exports.step_agent(this.#step), at, size, this.#machine.initial)
-      : linear.copy(at, size);
+    const { exports, contexts } = this.#host;
+    const step = this.#at;
+    let value;
+    if (this.#machine.json) value = contexts.known(exports.step_agent(step), step);
+    this.#value = value === undefined ? this.#readContext() : value;
     this.#touched = true;
     return this.#value;
   }
@@ -195,20 +209,20 @@ export class Step {
     this.#touched = true;
   }
 
+  #readContext() {
+    const { linear, exports } = this.#host;
+    const at = exports.step_context(this.#step, this.#size);
+    const bytes = linear.copy(at, linear.u32(this.#size));
+    if (!this.#machine.json) return bytes;
+    return JSON.parse(bytes.length === 0 ? this.#machine.initial : fromBytes(bytes));
+  }
+
   #writeContext() {
     const { linear, exports, contexts } = this.#host;
-    const text = this.#machine.json ? JSON.stringify(this.#value) : undefined;
-    if (this.#machine.json && text === undefined) throw new TypeError('the context cannot be written as JSON');
-    linear.frame(() => {
-      const room = this.#machine.json ? text.length * 3 : this.#value.length;
-      const from = linear.push(room);
-      const size = this.#machine.json ? encoder.encodeInto(text, linear.u8.subarray(from, from + room)).written : room;
-      if (!this.#machine.json) linear.u8.set(this.#value, from);
-      if (this.#contextPlace()[1] !== size) this.#check(exports.step_resize(this.#step, size), 'the context');
-      const [to] = this.#contextPlace();
-      linear.u8.copyWithin(to, from, from + size);
-      if (this.#machine.json) contexts.remember(exports.step_agent(this.#step), to, size, this.#value);
-    });
+    const code = this.#machine.json
+      ? contexts.write(exports.step_agent(this.#step), this.#step, this.#value)
+      : linear.frame(() => exports.step_set_context(this.#step, linear.pushBytes(this.#value), this.#value.length));
+    if (code < OK) this.#check(code, 'the context');
   }
 
   /** A verb with a name, data, and an effect id as its outcome. */

@@ -2,13 +2,14 @@
 //
 // How fast the engine over IndexedDB, and the store alone, are, against a bare strict transaction of the same shape: get
 // the head, then add the block and put the head, done at oncomplete; without index, copy or checks. Both run in one page
-// in alternating rounds, each on its own database; a ratio is the median over the pairs of neighbouring rounds. 1 or more
-// is good. A step of the engine is a signal posted and handled: one block, durable when the promise resolves.
+// in alternating rounds, each on its own database; a ratio is the median over the pairs of neighbouring rounds. A step of the engine is a signal posted and handled: one block, durable when the promise resolves.
 // The same file runs in the page.
+
+import { counter } from './counter.js';
+import { Table, compared, median, rate, takeTurns, words } from './kit.mjs';
 
 const streamOf = (number) =>
   ((BigInt(number + 1) * 0x9e3779b97f4a7c15n) & 0xffffffffffffffffn).toString(16).padStart(16, '0');
-const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
 // ---- in the page ----------------------------------------------------------------------------------------------------
 
@@ -74,36 +75,6 @@ function subject(commit, makeBlock, { agents, due, size }) {
     for (const head of heads) head.version++;
   };
 }
-
-async function rate(step, ms) {
-  const start = performance.now();
-  let count = 0,
-    now;
-  do {
-    await step();
-    count++;
-    now = performance.now();
-  } while (now - start < ms);
-  return (count * 1000) / (now - start);
-}
-
-/** Notes how often it was told to go. */
-const counter = {
-  name: 'counter',
-  signals: ['go'],
-  initial: { count: 0, name: 'a small context', list: [1, 2, 3] },
-  states: { on: {}, off: { final: true } },
-  transitions: [
-    {
-      from: 'on',
-      event: 'go',
-      action: (step) => {
-        step.context.count++;
-      },
-    },
-    { from: 'on', event: 'cancel', to: 'off' },
-  ],
-};
 
 /** A step of each of the agents, all asked for at once. */
 async function engineSubject({ agents }, name) {
@@ -195,16 +166,11 @@ export async function compare({ rounds, ms, ours, theirs }) {
   const name = `bench-${Date.now()}`,
     a = await start(ours, `${name}-a`),
     b = await start(theirs, `${name}-b`);
-  const rates = { ours: [], theirs: [] };
-  await rate(a.step, ms);
-  await rate(b.step, ms);
-  for (let round = 0; round < rounds; round++) {
-    // a b, b a, a b …
-    for (const first of [round % 2 === 0, round % 2 !== 0]) {
-      if (first) rates.ours.push(await rate(a.step, ms));
-      else rates.theirs.push(await rate(b.step, ms));
-    }
-  }
+  const rates = await takeTurns(
+    rounds,
+    () => rate(a.step, ms),
+    () => rate(b.step, ms),
+  );
   await a.close();
   await b.close();
   for (const database of ['a', 'b']) indexedDB.deleteDatabase(`${name}-${database}`);
@@ -256,125 +222,111 @@ export async function reading({ rounds, blocks: count, size }) {
 
 // ---- outside --------------------------------------------------------------------------------------------------------
 
+async function measure(page, kind, { rounds, ms, filter }, table) {
+  const size = 512,
+    one = { agents: 1, size },
+    hundred = { agents: 100, size },
+    step = { agents: 1, engine: true },
+    steps = { agents: 100, engine: true };
+  const written = await page.call('/bench/indexeddb.mjs', 'blockSize');
+  const bare = (shape) => ({ ...shape, bare: true });
+  const show = (what, floor, rates, [a, b], judged) => {
+    const { ours, theirs, ratio } = compared(rates);
+    table.line({
+      what: `${kind}: ${what}`,
+      measured: `${Math.round(ours * a)}/s`,
+      floor: `${Math.round(theirs * b)}/s ${floor}`,
+      value: (ratio * a) / b,
+      ...judged,
+    });
+  };
+  const lines = [
+    // what, floor, shapes, agents in a commit of each, bar
+    [
+      'engine, one agent: durable steps',
+      'bare strict transaction',
+      step,
+      bare({ agents: 1, size: written }),
+      [1, 1],
+      { least: 0.9, bar: '≥ 0.9 × bare' },
+    ],
+    [
+      'engine, 100 agents ready at once',
+      'engine, one agent',
+      steps,
+      step,
+      [100, 1],
+      { least: 8, bar: '≥ 8 × one agent' },
+    ],
+    [
+      'engine, 100 agents ready at once',
+      'bare, 100 x get, add, put',
+      steps,
+      bare({ agents: 100, size: written }),
+      [100, 100],
+    ],
+    ['store, one agent', 'bare, one agent', one, bare(one), [1, 1]],
+    ['store, one agent, a new due time each step', 'bare, one agent', { ...one, due: true }, bare(one), [1, 1]],
+    [
+      'store, one agent, 16 KiB blocks',
+      'bare, the same',
+      { ...one, size: 16384 },
+      bare({ ...one, size: 16384 }),
+      [1, 1],
+    ],
+    ['store, 100 agents in one commit()', 'bare, 100 x get, add, put', hundred, bare(hundred), [100, 100]],
+    ['store, 100 agents in one commit()', 'store, one agent', hundred, one, [100, 1]],
+  ];
+  for (const [what, floor, ours, theirs, scales, judged] of lines) {
+    if (!what.includes(filter)) continue;
+    const rates = await page.call('/bench/indexeddb.mjs', 'compare', { rounds, ms, ours, theirs });
+    show(what, floor, rates, scales, judged);
+  }
+  if ('reading'.includes(filter)) {
+    const rates = await page.call('/bench/indexeddb.mjs', 'reading', { rounds, blocks: 20000, size });
+    show('reading 20,000 blocks by 1 MiB', 'one bare getAll of them', rates, [1, 1]);
+  }
+  if ('list'.includes(filter)) {
+    const times = await page.call('/bench/indexeddb.mjs', 'listing', { rounds, agents: 1000, steps: 50 });
+    const [list, view, all] = [times.list, times.view, times.bare].map((values) => median(values).toFixed(1));
+    table.note(
+      `${kind}: 1,000 agents of 50 steps: engine open and all of them listed in ${list} ms ` +
+        `(a bare getAll of the heads: ${all} ms), then the view of one in ${view} ms`,
+    );
+  }
+  table.note(`${kind}: blocks of a step: ${written} bytes, also in the bare transaction; the store's alone: ${size}`);
+}
+
 async function main() {
   const { mkdtemp, rm } = await import('node:fs/promises');
   const { tmpdir } = await import('node:os');
   const { join } = await import('node:path');
   const { launch, missing } = await import('../test/browser/browsers.mjs');
   const { serve } = await import('../test/browser/server.mjs');
-  const options = { browsers: 'chromium', rounds: '11', ms: '300' };
-  let filter = '';
-  for (const word of process.argv.slice(2)) {
-    const [, name, value] = /^--(\w+)=(.*)$/.exec(word) ?? [];
-    if (name) options[name] = value;
-    else filter = word;
-  }
+  const { browsers, filter, ...options } = words({ browsers: 'chromium', rounds: '11', ms: '300' });
   const rounds = Number(options.rounds),
     ms = Number(options.ms),
-    size = 512;
-  const one = { agents: 1, size },
-    hundred = { agents: 100, size };
-  const step = { agents: 1, engine: true },
-    steps = { agents: 100, engine: true };
-  const lines = [
-    ['engine, one agent', 'bare, block of that size', 1, 1, { ours: step, theirs: { agents: 1, bare: true } }],
-    ['engine, 100 agents ready at once', 'engine, one agent', 100, 1, { ours: steps, theirs: step }],
-    [
-      'engine, 100 agents ready at once',
-      'bare, 100 x get, add, put',
-      100,
-      100,
-      { ours: steps, theirs: { agents: 100, bare: true } },
-    ],
-    ['store, one agent', 'bare, one agent', 1, 1, { ours: one, theirs: { ...one, bare: true } }],
-    [
-      'store, one agent, a new due time each step',
-      'bare, one agent',
-      1,
-      1,
-      { ours: { ...one, due: true }, theirs: { ...one, bare: true } },
-    ],
-    [
-      'store, one agent, 16 KiB blocks',
-      'bare, the same',
-      1,
-      1,
-      { ours: { ...one, size: 16384 }, theirs: { ...one, size: 16384, bare: true } },
-    ],
-    [
-      'store, 100 agents in one commit()',
-      'bare, 100 x get, add, put',
-      100,
-      100,
-      { ours: hundred, theirs: { ...hundred, bare: true } },
-    ],
-    ['store, 100 agents in one commit()', 'store, one agent', 100, 1, { ours: hundred, theirs: one }],
-  ];
-  let measured = 0,
-    failed = 0,
-    skipped = 0;
+    table = new Table();
   const server = await serve();
-  const show = (kind, subject, other, rates, ourScale, theirScale) => {
-    const ratio = median(rates.ours.map((value, i) => (value * ourScale) / (rates.theirs[i] * theirScale)));
-    const cells = [median(rates.ours) * ourScale, median(rates.theirs) * theirScale].map((value) =>
-      Math.round(value).toString().padStart(7),
-    );
-    console.log(
-      `| ${kind.padEnd(8)} | ${subject.padEnd(36)} | ${other.padEnd(25)} | ${cells.join(' | ')} | ${ratio.toFixed(2).padStart(5)} |`,
-    );
-  };
-  console.log(
-    `Durable steps or appends a second (strict; the store's of ${size} bytes), medians of ${rounds} interleaved rounds of ${ms} ms\n`,
-  );
-  console.log(`| browser  | ${'subject'.padEnd(36)} | ${'against'.padEnd(25)} | subject | against | ratio |`);
-  console.log(`|---|---|---|--:|--:|--:|`);
-  for (const kind of options.browsers.split(',')) {
+  for (const kind of browsers.split(',')) {
     const reason = missing(kind);
     if (reason) {
-      console.log(`skipped ${kind}: ${reason}`);
-      skipped++;
+      table.skip(kind, reason);
       continue;
     }
     const profile = await mkdtemp(join(tmpdir(), 'persistent-agent-')),
       browser = await launch(kind, { profile });
     try {
-      const page = await browser.page(server.url);
-      const written = await page.call('/bench/indexeddb.mjs', 'blockSize');
-      for (const [subject, other, ourScale, theirScale, shapes] of lines) {
-        if (!subject.includes(filter)) continue;
-        if (shapes.ours.engine && shapes.theirs.bare) shapes.theirs.size = written;
-        show(
-          kind,
-          subject,
-          other,
-          await page.call('/bench/indexeddb.mjs', 'compare', { rounds, ms, ...shapes }),
-          ourScale,
-          theirScale,
-        );
-      }
-      if ('reading'.includes(filter)) {
-        const rates = await page.call('/bench/indexeddb.mjs', 'reading', { rounds, blocks: 20000, size });
-        show(kind, 'reading 20,000 blocks by 1 MiB', 'one bare getAll of them', rates, 1, 1);
-      }
-      if ('list'.includes(filter)) {
-        const times = await page.call('/bench/indexeddb.mjs', 'listing', { rounds, agents: 1000, steps: 50 });
-        const [list, view, bare] = [times.list, times.view, times.bare].map((list) => median(list).toFixed(1));
-        console.log(
-          `\n${kind}: 1,000 agents of 50 steps: engine open and all of them listed in ${list} ms (a bare getAll of the heads: ${bare} ms), then the view of one in ${view} ms. Blocks of a step: ${written} bytes.\n`,
-        );
-      }
-      measured++;
+      await measure(await browser.page(server.url), kind, { rounds, ms, filter }, table);
     } catch (error) {
-      failed++;
-      console.log(`FAILED ${kind}: ${error.stack ?? error}`);
+      table.fail(kind, error);
     } finally {
       await browser.close();
       await rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     }
   }
   await server.close();
-  console.log(`${measured} passed, ${failed} failed, ${skipped} skipped`);
-  process.exit(failed === 0 ? 0 : 1);
+  return table.print(`IndexedDB, strict: medians of ${rounds} interleaved rounds of ${ms} ms`);
 }
 
-if (typeof process !== 'undefined' && process.versions?.node) await main();
+if (typeof process !== 'undefined' && process.versions?.node) process.exit(await main());

@@ -4,8 +4,7 @@ import { advance, begin, inspect, listed, refusal, RUNS } from './shared.js';
 
 /** `data`: share it, and a second store sees the same agents: for tests of what a new engine finds. */
 export function memory({ data = new Map() } = {}) {
-  function append(request) {
-    const blocks = inspect(request);
+  function append(request, blocks) {
     const held = data.get(request.stream);
     const refused = refusal(request, blocks, held?.head);
     if (refused) return refused;
@@ -19,8 +18,8 @@ export function memory({ data = new Map() } = {}) {
     durability: 'none',
 
     commit(appends) {
-      for (const request of appends) inspect(request);
-      return appends.map(append);
+      const inspected = appends.map((request) => inspect(request));
+      return appends.map((request, i) => append(request, inspected[i]));
     },
 
     read(request) {

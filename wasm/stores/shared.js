@@ -22,7 +22,8 @@ export function inspect(append, sizeMax = Infinity) {
       throw new RangeError('append: versions are not consecutive');
     }
     if (bytes.length > sizeMax) throw new RangeError('append: block above blockSizeMax');
-    return { ...block, bytes };
+    block.bytes = bytes;
+    return block;
   });
   if (summary.version !== first + blocks.length - 1) throw new RangeError("append: summary is not the last block's");
   if (!(epoch >= 0)) throw new RangeError('append: no epoch');

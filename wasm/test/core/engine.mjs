@@ -170,6 +170,10 @@ for (const [kind, make] of Object.entries(kinds)) {
     check(conflict.version > 1, 'a conflict tells the version');
     check(conflict instanceof PagentError && conflict.message.length > 5, 'an error says something');
     await fails('E_CONFLICT', () => engine.approve('a', { digest: '00000000000000aa' }));
+    for (const wrong of [{ effect: 'zz' }, { digest: 'zz' }, { expectedVersion: 1.5 }, { expectedVersion: -1 }]) {
+      const refused = await fails('E_ARGUMENT', () => engine.approve('a', wrong));
+      check(refused instanceof PagentError && refused.message.length > 5, `${JSON.stringify(wrong)}: ${refused}`);
+    }
     await fails('E_UNDECLARED', () => engine.post('a', 'nothing'));
     await fails('E_NOT_FOUND', () => engine.view('a', 99));
     await engine.close();
@@ -422,6 +426,42 @@ test('machines that can get stuck do not load', async () => {
     open({ machines: [{ ...planner, states: { ...planner.states, extra: { wait: [] } } }] }),
   );
   await fails('E_ARGUMENT', () => open({ limits: { nonsense: 1 } }));
+});
+
+test('a context that a failed step had changed is as it was, though the step had written it', async () => {
+  const machine = {
+    name: 'm',
+    signals: ['go', 'look'],
+    initial: { text: 'ä'.repeat(300), list: [] },
+    states: {
+      a: { onError: 'c' },
+      b: {
+        enter() {
+          throw new Error('not here');
+        },
+      },
+      c: {},
+      end: { final: true },
+    },
+    transitions: [
+      { from: 'a', event: 'go', action: (step) => step.context.list.push('lost'), to: 'b' },
+      { from: '*', event: 'look', action: (step) => step.context.list.push(step.context.text.length) },
+      { from: 'c', event: 'go', action: (step) => (step.context.text += '世'.repeat(4000)), to: 'a' },
+      { from: '*', event: 'cancel', to: 'end' },
+    ],
+  };
+  const engine = await open({ machines: [machine] });
+  const agents = ['x', 'y', 'z'];
+  await Promise.all(agents.map((agent) => engine.create(agent, 'm')));
+  const all = (signal) => Promise.all(agents.map((agent) => engine.post(agent, signal).catch(() => {})));
+  for (const signal of ['look', 'go', 'look', 'go', 'look']) await all(signal);
+  for (const agent of agents) {
+    const { state, context } = await engine.view(agent);
+    equal(state, 'a');
+    equal(JSON.stringify(context.list), '[300,300,4300]');
+    equal(context.text, 'ä'.repeat(300) + '世'.repeat(4000));
+  }
+  await engine.close();
 });
 
 test('handlers must be synchronous', async () => {

@@ -1,0 +1,41 @@
+// What is asked of an agent, as the header's struct.
+
+import * as layout from './layout.js';
+
+export const VERBS = {
+  create: 1,
+  post: 2,
+  decide: 3,
+  cancel: 4,
+  rollback: 5,
+  fork: 6,
+  retry: 7,
+  moveOut: 8,
+  moveIn: 9,
+};
+export const DECISIONS = { approve: 1, reject: 2, edit: 3 };
+
+/** Pushes a request with the options of index.d.ts, and `event`, `target`, `decision`, `data`. Throws E_ARGUMENT. */
+export function pushRequest(linear, verb, agent, options, { event, target, decision, data = options.data }) {
+  const of = layout.request;
+  const at = linear.push(of.SIZE);
+  linear.setU32(at + of.size, of.SIZE);
+  linear.setU32(at + of.verb, verb);
+  linear.setU32(at + of.agent, linear.pushText(agent));
+  linear.setU32(at + of.event, linear.pushText(event));
+  linear.setU32(at + of.target, linear.pushText(target));
+  if (decision !== undefined) linear.setU32(at + of.decision, decision);
+  linear.pushData(at + of.data, data);
+  if (options === NONE) return at;
+  const { id, expectedVersion, who, effect, digest, version, force } = options;
+  linear.setU32(at + of.id, linear.pushText(id));
+  linear.setU32(at + of.who, linear.pushText(who));
+  if (expectedVersion !== undefined) linear.setNumber(at + of.expected_version, expectedVersion);
+  if (effect !== undefined) linear.setEffectId(at + of.effect, effect);
+  if (digest !== undefined) linear.setHex(at + of.digest, digest);
+  if (version !== undefined) linear.setNumber(at + of.version, version);
+  if (force) linear.setU32(at + of.force, 1);
+  return at;
+}
+
+export const NONE = {};
