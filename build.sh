@@ -479,7 +479,7 @@ verb_bench-web() { # [FILTER]: the numbers of the JavaScript side, each with its
     need nodejs node || die "$why"
     local name failed=0
     { web_install wasm/test && web_install wasm/test/browser; } || die "the npm packages could not be installed"
-    for name in size step indexeddb durable-object; do
+    for name in size step indexeddb page durable-object; do
         case $name in *"${1:-}"*) ;; *) continue ;; esac
         case $name in
         step) # the same loop twice: natively with the portable CRC, and in WebAssembly
@@ -490,7 +490,7 @@ verb_bench-web() { # [FILTER]: the numbers of the JavaScript side, each with its
                 say "without a machine in C: $why"
             fi
             ;;
-        indexeddb) need chromium chromium || say "without Chromium: $why" ;;
+        indexeddb | page) need chromium chromium || say "without Chromium: $why" ;;
         esac
         node "wasm/bench/$name.mjs" || failed=1
     done
