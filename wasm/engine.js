@@ -818,25 +818,44 @@ export class Engine {
       return {
         name: linear.text(file + of.name),
         moved: linear.u32(file + of.moved) !== 0,
+        last: linear.number(file + of.last),
         blocks: linear.copy(copy + linear.u32(at), bytes.length - linear.u32(at)),
       };
     });
   }
 
-  async import(bytes, { as } = {}) {
+  async import(bytes, { as, id } = {}) {
     this.#live();
-    const { name, moved, blocks } = this.#openPortable(bytes);
+    const { name, moved, last, blocks } = this.#openPortable(bytes);
     if (as === undefined && !moved) {
       throw new PagentError(
         'E_REFUSED',
         `a copy of ${name}, which was not moved out and may go on where it is: import it as a fork`,
       );
     }
-    if (await this.has(as ?? name)) throw new PagentError('E_EXISTS', `an agent '${as ?? name}' is in this store`);
+    if (await this.has(as ?? name)) {
+      if (id !== undefined && (await this.#imported(name, last, as, id))) return as ?? name;
+      throw new PagentError('E_EXISTS', `an agent '${as ?? name}' is in this store`);
+    }
     if (this.#bridge === undefined) this.#importBlocks(blocks, as);
     else await this.#importInto(this.#bridge.store, blocks, as ?? name, as);
-    if (as === undefined) await this.#submit(VERBS.moveIn, name);
+    if (as === undefined) await this.#submit(VERBS.moveIn, name, { id });
     return as ?? name;
+  }
+
+  /** Whether the agent that is here came by this very import: it knows the id, or is that fork. */
+  async #imported(name, last, as, id) {
+    if (as !== undefined) {
+      const { parent } = await this.view(as);
+      return parent?.agent === name && parent.version === last;
+    }
+    try {
+      const never = { id, expectedVersion: Number.MAX_SAFE_INTEGER }; // an id that it knows is looked for before
+      return (await this.#submit(VERBS.moveIn, name, never)).outcome === 'duplicate';
+    } catch (error) {
+      if (error.code === 'E_CONFLICT' || error.code === 'E_FUTURE') return false;
+      throw error;
+    }
   }
 
   #importBlocks(blocks, as) {
