@@ -916,9 +916,10 @@ PAGENT_API uint64_t pagent_stream_of(const char *agent);
 
 /* Brings the blocks of one agent, oldest first, from another store. The first must carry a snapshot. `as` NULL: the
    same canonical bytes under the same name; the agent must have been moved out (E_REFUSED otherwise), and MOVE_IN lets
-   it go on here. What was moved out of this very store comes home with what is new, and an import that died before its
-   MOVE_IN may be done again. `as` a new name: a fork of its newest state, moved or not. E_EXISTS: it lives here; E_CORRUPT
-   at a broken chain. Synchronous stores only. */
+   it go on here. What was moved out of this very store comes home with what is new. DUPLICATE: all of it is here, and still
+   moved, as where it was moved out, or after an import that died before its MOVE_IN: send that one only if the agent lives
+   nowhere else. `as` a new name: a fork of its newest state, moved or not. E_EXISTS: it lives here; E_CORRUPT at a broken
+   chain. Synchronous stores only. */
 PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks, size_t size, const char *as);
 
 /* One agent as a file that can be carried anywhere: a head, then its blocks, each bound to its place in the file. To
@@ -13144,8 +13145,8 @@ static int pai_append_now(pagent_engine *e, pagent_append *request)
     return result <= 0 ? result : PAGENT_E_ARGUMENT;
 }
 
-/* The blocks as they are. An agent that was moved out of this very store before brings only what is new: nothing where
-   an import died before MOVE_IN. */
+/* The blocks as they are. An agent that was moved out of this very store before brings only what is new. DUPLICATE: it
+   brings nothing, as where an import died before MOVE_IN. */
 static int pai_import_moved(pagent_engine *e, const uint8_t *blocks, size_t size, uint32_t count, pai_state *state)
 {
     pagent_append request;
@@ -13182,7 +13183,8 @@ static int pai_import_moved(pagent_engine *e, const uint8_t *blocks, size_t size
         (agent->phase == PAI_AGENT_COMMITTING || agent->phase == PAI_AGENT_PAST || agent->phase == PAI_AGENT_BROKEN)) {
         result = PAGENT_E_AGAIN;
     }
-    if (result != PAGENT_OK || known) return result;
+    if (result == PAGENT_OK && known) return PAGENT_DUPLICATE;
+    if (result != PAGENT_OK) return result;
     request.stream = state->stream;
     request.first = pai_get64(blocks + at + 24);
     request.epoch = state->epoch;

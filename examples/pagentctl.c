@@ -42,7 +42,8 @@ static const char usage[] =
     "  log [AGENT]                  its blocks, oldest first; without AGENT every block of every file\n"
     "  verify                       reads everything, changes nothing\n"
     "  export AGENT FILE [--move]   one agent as one file; --move: it never steps here again\n"
-    "  import FILE [--as NAME]      a moved agent goes on here; --as: a fork of it under a new name\n"
+    "  import FILE [--as NAME]      a moved agent goes on here; --as: a fork of it under a new name;\n"
+    "                               --again: all of it is here already, and it lives nowhere else\n"
     "\n"
     "  --json            for programs: one object per line, complete\n"
     "  --full            show, log: do not shorten data\n"
@@ -61,7 +62,7 @@ typedef struct program {
     const char *verb;
     const char *arguments[2];
     int argument_count;
-    int json, full, move, create;
+    int json, full, move, create, again;
     const char *as;
     uint64_t at;     /* --at */
     uint64_t wait_s; /* --wait */
@@ -1608,6 +1609,12 @@ static int bring_in(program *p, const pagent_portable *head, const uint8_t *bloc
                         p->as != NULL ? p->as : head->name, p->store);
     }
     if (result < 0) return complain_of(p, result, p->arguments[0]);
+    if (result == PAGENT_DUPLICATE && !p->again) {
+        return complain(p, EXIT_REFUSED,
+                        "%s: it is in %s already, and moved out: if an import was interrupted, or the move is to be "
+                        "undone, and it lives nowhere else, let it go on here with --again",
+                        head->name, p->store);
+    }
     if (p->as != NULL) return EXIT_GOOD;
     request.size = sizeof request;
     request.verb = PAGENT_MOVE_IN;
@@ -1662,9 +1669,10 @@ enum option { /* in the order of take_option */
     OPTION_FULL = 2,
     OPTION_MOVE = 4,
     OPTION_CREATE = 8,
-    OPTION_AS = 16,
-    OPTION_AT = 32,
-    OPTION_WAIT = 64
+    OPTION_AGAIN = 16,
+    OPTION_AS = 32,
+    OPTION_AT = 64,
+    OPTION_WAIT = 128
 };
 
 typedef struct verb_row {
@@ -1682,7 +1690,8 @@ static const verb_row verbs[] = {
     {"log", 0, 1, 1, OPTION_FULL, verb_log, "log [AGENT] [--full]"},
     {"verify", 0, 0, 0, 0, verb_verify, "verify"},
     {"export", 2, 2, 1, OPTION_MOVE | OPTION_WAIT, verb_export, "export AGENT FILE [--move] [--wait SECONDS]"},
-    {"import", 1, 1, 0, OPTION_AS | OPTION_CREATE, verb_import, "import FILE [--as NAME] [--create]"},
+    {"import", 1, 1, 0, OPTION_AS | OPTION_CREATE | OPTION_AGAIN, verb_import,
+     "import FILE [--as NAME] [--create] [--again]"},
 };
 
 static int wrong_usage(const char *format, const char *what)
@@ -1718,13 +1727,13 @@ static int option_value(const char *name, char **argv, int argc, int *at, const 
 /* Switches set a number, the others a text. The verbs that take them are in `verbs`; --json goes with all. */
 static int take_option(program *p, char **argv, int argc, int *at)
 {
-    static const char *const switches[] = {"--json", "--full", "--move", "--create"};
+    static const char *const switches[] = {"--json", "--full", "--move", "--create", "--again"};
     static const char *const others[] = {"--as", "--at", "--wait"};
-    int *const set[] = {&p->json, &p->full, &p->move, &p->create};
+    int *const set[] = {&p->json, &p->full, &p->move, &p->create, &p->again};
     const char *const word = argv[*at];
     const char *value = NULL;
     uint32_t i, option;
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < 5; i++) {
         if (strcmp(word, switches[i]) != 0) continue;
         *set[i] = 1;
         p->given |= 1u << i;

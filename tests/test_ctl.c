@@ -756,8 +756,8 @@ TEST(there_and_back)
     (void)remove(path_of("x.pagent"));
 }
 
-/* An import that died before the agent was told that it may go on is done once more; and who moved out may change his
-   mind. */
+/* An import that died before the agent was told that it may go on is done once more, and who moved out may change his
+   mind: when they say so, for the agent may live elsewhere by now. */
 TEST(import_interrupted)
 {
     const char *const stores[] = {"target", "source"};
@@ -778,15 +778,17 @@ TEST(import_interrupted)
     if (open_owner(&o, "target", 0)) {
         CHECK_EQ(pagent_import_blocks(o.engine, bytes + at, size - at, NULL), PAGENT_OK);
         CHECK_EQ(status_in(&o, "alpine"), PAGENT_MOVED);
-        CHECK_EQ(pagent_import_blocks(o.engine, bytes + at, size - at, NULL), PAGENT_OK);
+        CHECK_EQ(pagent_import_blocks(o.engine, bytes + at, size - at, NULL), PAGENT_DUPLICATE);
     }
     close_owner(&o);
     for (i = 0; i < 2; i++) {
-        CHECK_EQ(ctl(path_of(stores[i]), "import", path_of("x.pagent"), NULL), 0);
+        CHECK_EQ(ctl(path_of(stores[i]), "import", path_of("x.pagent"), NULL), 1);
+        CHECK(complains("--again"));
+        CHECK_EQ(ctl(path_of(stores[i]), "import", path_of("x.pagent"), "--again", NULL), 0);
         CHECK(says("alpine: goes on here"));
         if (open_owner(&o, stores[i], 0)) CHECK_EQ(post(&o, "alpine", "note", "here"), PAGENT_OK);
         close_owner(&o);
-        CHECK_EQ(ctl(path_of(stores[i]), "import", path_of("x.pagent"), NULL), 1);
+        CHECK_EQ(ctl(path_of(stores[i]), "import", path_of("x.pagent"), "--again", NULL), 1); /* it has gone on */
         CHECK_EQ(ctl(path_of(stores[i]), "verify", NULL), 0);
     }
     remove_tree(path_of("source"));

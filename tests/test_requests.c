@@ -1237,7 +1237,7 @@ static const deed deeds[] = {{"rollback", prepare_worker, ask_rollback, is_rolle
                              {"trim", prepare_notes, ask_trim, is_trimmed, PAGENT_OK},
                              {"move_out", prepare_worker, ask_move_out, is_moved_out, PAGENT_E_FINISHED},
                              {"move_in", prepare_moved, ask_move_in, is_moved_in, PAGENT_E_REFUSED},
-                             {"import", prepare_luggage, ask_import, is_imported, PAGENT_OK},
+                             {"import", prepare_luggage, ask_import, is_imported, PAGENT_DUPLICATE},
                              {"import_as", prepare_copy, ask_import_as, is_copied, PAGENT_E_EXISTS},
                              {"stop", prepare_racer, ask_stop, is_stopped, PAGENT_DUPLICATE}};
 enum {

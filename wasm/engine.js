@@ -818,31 +818,59 @@ export class Engine {
       return {
         name: linear.text(file + of.name),
         moved: linear.u32(file + of.moved) !== 0,
+        last: linear.number(file + of.last),
         blocks: linear.copy(copy + linear.u32(at), bytes.length - linear.u32(at)),
       };
     });
   }
 
-  async import(bytes, { as } = {}) {
+  async import(bytes, { as, id, again = false } = {}) {
     this.#live();
-    const { name, moved, blocks } = this.#openPortable(bytes);
+    const { name, moved, last, blocks } = this.#openPortable(bytes);
     if (as === undefined && !moved) {
       throw new PagentError(
         'E_REFUSED',
         `a copy of ${name}, which was not moved out and may go on where it is: import it as a fork`,
       );
     }
-    if (this.#bridge === undefined) this.#importBlocks(blocks, as);
-    else await this.#importInto(this.#bridge.store, blocks, as ?? name, as);
-    if (as === undefined) await this.#submit(VERBS.moveIn, name);
+    if (id !== undefined && (await this.has(as ?? name)) && (await this.#imported(name, last, as, id)))
+      return as ?? name;
+    const news =
+      this.#bridge === undefined
+        ? this.#importBlocks(blocks, as)
+        : await this.#importInto(this.#bridge.store, blocks, as ?? name, as);
+    if (!news && !again) {
+      throw new PagentError(
+        'E_EXISTS',
+        `'${name}' is in this store, and moved out: if it lives nowhere else, let it go on with { again: true }`,
+      );
+    }
+    if (as === undefined) await this.#submit(VERBS.moveIn, name, { id });
     return as ?? name;
   }
 
+  /** Whether the agent that is here came by this very import: it knows the id, or is that fork. */
+  async #imported(name, last, as, id) {
+    if (as !== undefined) {
+      const { parent } = await this.view(as);
+      return parent?.agent === name && parent.version === last;
+    }
+    try {
+      const never = { id, expectedVersion: Number.MAX_SAFE_INTEGER }; // an id that it knows is looked for before
+      return (await this.#submit(VERBS.moveIn, name, never)).outcome === 'duplicate';
+    } catch (error) {
+      if (error.code === 'E_CONFLICT' || error.code === 'E_FUTURE') return false;
+      throw error;
+    }
+  }
+
+  /** Whether there was anything new. */
   #importBlocks(blocks, as) {
     const linear = this.#linear;
-    linear.frame(() => {
+    return linear.frame(() => {
       const code = this.#exports.import_blocks(linear.pushBytes(blocks), blocks.length, linear.pushText(as));
       if (code < OK) throw this.#error(code);
+      return code !== DUPLICATE;
     });
   }
 
@@ -855,7 +883,7 @@ export class Engine {
       const made = (await memory.#blocksOf(name)).blocks.filter((block) => header(block).version > here.version);
       const before = made.length === 0 ? (await memory.#standing(name)).link : header(made[0]).previous;
       if (here.version !== 0 && (as !== undefined || before !== here.link)) throw this.#exists(name);
-      if (made.length === 0) return;
+      if (made.length === 0) return false;
       for await (const summary of memory.agents()) {
         const [answer] = await store.commit([
           {
@@ -874,6 +902,7 @@ export class Engine {
           `the store refuses '${name}': ${answer.result}`,
         );
       }
+      return true;
     } finally {
       await memory.close();
     }

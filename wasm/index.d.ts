@@ -181,6 +181,11 @@ export interface Options {
   holdEffects?: boolean;
   /** Ends it like close(). */
   signal?: AbortSignal;
+  /**
+   * The longest timer that the engine sets; what is due later is left to whoever calls wake(), like a Durable Object's
+   * alarm: an object with a timer of its own cannot hibernate. Absent: timers for everything.
+   */
+  timerMaxMs?: number;
   /** For tests: milliseconds since 1970. */
   clock?: () => number;
   random?: (bytes: Uint8Array) => void;
@@ -210,6 +215,7 @@ export interface Limits {
 export function load(source?: WasmSource): Promise<WebAssembly.Module>;
 export function open(options?: Options): Promise<Engine>;
 
+/** What a request's options cannot mean, like an effect "zz", rejects with E_ARGUMENT. */
 export interface RequestOptions {
   /** Sender's id: the same id is applied once. */
   id?: string;
@@ -252,17 +258,22 @@ export interface Engine extends AsyncDisposable {
   export(agent: string): Promise<Uint8Array>;
   /**
    * A moved agent goes on here under its name; one that was moved out of this store comes home with what is new. `as`: a
-   * fork of it under a new name. Resolves to the name.
+   * fork of it under a new name. Resolves to the name. With an `id` it may be sent again: an agent that came by it (or is
+   * that fork) is no E_EXISTS. `again`: all of it is here, and it is still moved: as after an import that was cut short, or
+   * where it was moved out; it goes on here, which is right only if it does so nowhere else.
    */
-  import(bytes: Uint8Array, options?: { as?: string }): Promise<string>;
-  /** Removes what no agent's newest snapshot needs. Needs limits.fullSnapshots. Resolves to the segments removed. */
+  import(bytes: Uint8Array, options?: { as?: string; id?: string; again?: boolean }): Promise<string>;
+  /**
+   * Removes what no agent's newest snapshot needs. Needs limits.fullSnapshots. Resolves to what was removed: blocks, in a
+   * directory segments. Agents whose transcript stands in older blocks (Summary.flags 16) keep them all.
+   */
   trim(): Promise<number>;
 
   /** Resolves when there is nothing to do before the next deadline or answer; rejects when the store has failed. */
   idle(): Promise<void>;
   /** When it wants to run next: milliseconds since 1970; Infinity: only after something from outside. */
   readonly nextDeadline: number;
-  /** Runs what is due now: for hosts that are woken by an alarm. Otherwise timers do it. */
+  /** Runs what is due now: for hosts that are woken by an alarm (see timerMaxMs). Otherwise timers do it. */
   wake(): Promise<void>;
   /** Mermaid or DOT of a machine, with a state highlighted. */
   diagram(machine: string, options?: { format?: 'mermaid' | 'dot'; state?: string }): string;

@@ -1,5 +1,6 @@
-/* step.c: one loop of steps over the memory store, to be compiled twice: by ./build.sh wasm, beside engine.c; and natively,
-   where it is a program that runs as many steps as a line of its input says, and answers with how long a step took.
+/* step.c: one loop of steps over the memory store, to be compiled twice: by ./build.sh wasm, beside engine.c; and
+   natively, where it is a program that runs as many steps as a line of its input says, and answers with a step's
+   nanoseconds of processor time.
 
      cc -O2 -DPAGENT_PORTABLE_CRC -I../.. -o step step.c */
 #ifndef __wasm__

@@ -437,7 +437,8 @@ async function look(streams) {
   } else {
     const name = chosen,
       wanted = version;
-    const [history, view] = await Promise.all([desk.history(name), wanted === 0 ? newest : desk.view(name, wanted)]);
+    const reading = desk.history(name, newest.version);
+    const [history, view] = await Promise.all([reading, wanted === 0 ? newest : desk.view(name, wanted)]);
     if (name !== chosen || wanted !== version) {
       again = true;
       return;

@@ -76,6 +76,7 @@ export class Desk extends EventTarget {
   }
 
   #turn = Promise.resolve();
+  #history; // of the document looked at last: { agent, version, blocks }
 
   /** One change of role after the other. */
   #become(role, signal) {
@@ -85,6 +86,7 @@ export class Desk extends EventTarget {
         await this.#close();
         const changed = (streams) => this.#say('changed', { streams });
         const readOnly = role === 'reading';
+        this.#history = undefined;
         this.#store = await database(NAME, { durability: 'strict', readOnly, changed });
         this.#engine = await open({
           store: this.#store,
@@ -161,7 +163,7 @@ export class Desk extends EventTarget {
   /** One of the engine's requests, wherever the engine runs. Options come last in `words`, and get an id. */
   ask(verb, ...words) {
     const id = crypto.randomUUID();
-    if (verb !== 'import') words[words.length - 1] = { ...words.at(-1), id };
+    words[words.length - 1] = { ...words.at(-1), id };
     const message = { kind: 'request', id, verb, words };
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { message, resolve, reject });
@@ -180,9 +182,13 @@ export class Desk extends EventTarget {
     return this.#engine.view(agent, version);
   }
 
-  async history(agent) {
+  /** All blocks up to the newest version, which the caller knows. */
+  async history(agent, version) {
+    const known = this.#history;
+    if (known?.agent === agent && known.version === version) return known.blocks;
     const blocks = [];
     for await (const block of this.#engine.history(agent)) blocks.push(block);
+    this.#history = { agent, version: blocks.at(-1)?.version, blocks };
     return blocks;
   }
 

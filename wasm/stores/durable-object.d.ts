@@ -15,7 +15,10 @@ export interface DurableObjectStore extends Store {
 export function durableObject(
   context: { storage: object } | object,
   options?: {
-    /** Keeps the object's alarm at the earliest due time; the object's alarm() must call onAlarm. An object has one alarm. */
+    /**
+     * Keeps the object's alarm at the earliest due time; the object's alarm() must call onAlarm. An object has one alarm.
+     * Open the engine with timerMaxMs (5000, say): with far timers of its own the object could not hibernate.
+     */
     alarm?: boolean;
     /** of its tables' names; default "pagent_" */
     prefix?: string;

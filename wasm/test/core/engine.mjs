@@ -256,6 +256,25 @@ for (const [kind, make] of Object.entries(kinds)) {
     await final.close();
   });
 
+  test(`${kind}: an import that is sent again under its id is one`, async () => {
+    const here = await start(make());
+    const there = await start(make());
+    await here.create('a', 'planner');
+    await until(here, 'a', (view) => view.state === 'asking');
+    await here.moveOut('a');
+    const bytes = await here.export('a');
+    equal(await there.import(bytes, { id: 'once' }), 'a');
+    const { version } = await there.view('a');
+    equal(await there.import(bytes, { id: 'once' }), 'a');
+    equal((await there.view('a')).version, version);
+    await there.approve('a');
+    await until(there, 'a', (view) => view.state === 'done');
+    equal(await there.import(bytes, { id: 'once' }), 'a');
+    await fails('E_EXISTS', () => there.import(bytes, { id: 'twice' }));
+    await here.close();
+    await there.close();
+  });
+
   test(`${kind}: moved by a file, and forked`, async () => {
     const here = await start(make());
     const there = await start(make());
@@ -270,6 +289,11 @@ for (const [kind, make] of Object.entries(kinds)) {
     const moved = await here.export('a');
     equal(await there.import(moved), 'a');
     await fails('E_EXISTS', () => there.import(moved));
+    await fails('E_EXISTS', () => there.import(moved, { id: 'another' }));
+    await fails('E_EXISTS', () => here.import(moved, { id: 'another' }));
+    equal((await here.view('a')).status, 'moved');
+    equal(await there.import(copy, { as: 'twin', id: 'again' }), 'twin');
+    await fails('E_EXISTS', () => there.import(moved, { as: 'twin', id: 'again' }));
     const bad = moved.slice();
     bad[bad.length - 9] ^= 1;
     await fails('E_CORRUPT', () => there.import(bad, { as: 'b' }));
@@ -293,10 +317,11 @@ for (const [kind, make] of Object.entries(kinds)) {
     await until(home, 'a', (view) => view.state === 'asking');
     await home.moveOut('a');
     const first = await home.export('a');
-    equal(await home.import(first), 'a'); // a change of mind; an import that was cut short looks the same
-    await fails('E_EXISTS', () => home.import(first));
+    await fails('E_EXISTS', () => home.import(first)); // it may live elsewhere by now
+    equal(await home.import(first, { again: true }), 'a'); // a change of mind; an import that was cut short looks the same
+    await fails('E_EXISTS', () => home.import(first, { again: true }));
     await home.moveOut('a');
-    await fails('E_EXISTS', () => home.import(first)); // older than what is here
+    await fails('E_EXISTS', () => home.import(first, { again: true })); // older than what is here
     await abroad.import(await home.export('a'));
     await abroad.post('a', 'note', 1);
     await abroad.moveOut('a');
@@ -541,6 +566,40 @@ test('traces, diagrams, signals that abort', async () => {
   await reading;
   check(seen.includes('commit') && seen.includes('call'), `${seen}`);
   equal(engine.closed, true);
+});
+
+test('far deadlines are left to an alarm', async () => {
+  const napper = {
+    name: 'napper',
+    timers: ['nap'],
+    states: { napping: { enter: (step) => step.timer('nap', step.now + 60_000) }, awake: { final: true } },
+    transitions: [{ from: 'napping', event: 'nap.timer', to: 'awake' }],
+  };
+  const { setTimeout: real } = globalThis;
+  let now = 1.8e12,
+    timers = [];
+  globalThis.setTimeout = (work, ms, ...words) => {
+    timers.push(ms);
+    return real(work, ms, ...words);
+  };
+  try {
+    for (const timerMaxMs of [undefined, 1000]) {
+      const engine = await open({ machines: [napper], store: memory(), clock: () => now, timerMaxMs });
+      await engine.create('x', 'napper');
+      now += 1000; // what an engine does once it has nothing to do is done
+      timers = [];
+      await engine.wake();
+      const far = timers.filter((ms) => ms > 1000).length;
+      equal(far, timerMaxMs === undefined ? 1 : 0);
+      equal(engine.nextDeadline, now + 59_000);
+      now += 59_000;
+      await engine.wake();
+      equal((await engine.view('x')).state, 'awake');
+      await engine.close();
+    }
+  } finally {
+    globalThis.setTimeout = real;
+  }
 });
 
 test('a loop of posts lets other work have its turn', async () => {

@@ -29,7 +29,9 @@ export class Agent extends DurableObject {
     return (this.#engine ??= (async () => {
       try {
         this.#store = durableObject(this.ctx, { alarm: true });
-        return await open({ store: this.#store, wasm, machines: [answer], calls: callsOf(this.env) });
+        const calls = callsOf(this.env);
+        // Timers of its own would keep the object in memory: what is far away comes by the alarm.
+        return await open({ store: this.#store, wasm, machines: [answer], calls, timerMaxMs: 5000 });
       } catch (error) {
         this.#engine = undefined;
         throw error;
