@@ -270,7 +270,7 @@ TEST(fork_and_lock)
     end();
 }
 
-/* ---- SIGKILL ------------------------------------------------------------------------------------------------------ */
+/* ---- SIGKILL ----------------------------------------------------------------------------------------------------- */
 
 /* The real directory, with a count of the calls that change it: killed before the n-th. */
 static struct {

@@ -1001,6 +1001,39 @@ TEST(mail_outlives_rollback)
     }
 }
 
+/* The mail that a fork brings is handled once, each, beside the mail that comes to it under the same versions. */
+TEST(forked_mail)
+{
+    static const char program[] = "A0W0W0W0W0W0W0";
+    uint32_t kind, i;
+    EACH_KIND(kind)
+    {
+        pagent_info info;
+        programs(program, program);
+        CHECK_EQ(create("a", program), PAGENT_OK);
+        for (i = 0; i < 3; i++) CHECK_EQ(signal_to("a", "go"), PAGENT_DEFERRED);
+        memset(&last, 0, sizeof last);
+        CHECK_EQ(pagent_fork(on->engine, "a", 0, "b", &last), PAGENT_OK);
+        poll_until_idle();
+        CHECK_EQ(last.result, PAGENT_OK);
+        for (i = 0; i < 3; i++) CHECK_EQ(signal_to("b", "go"), PAGENT_DEFERRED);
+        (void)memo_at("b", 0, &info);
+        CHECK_EQ(info.mailbox_count, 6);
+        CHECK_EQ(roll_back("b", 1, 0), PAGENT_OK); /* where it had three: the others came after that, and stay */
+        (void)memo_at("b", 0, &info);
+        CHECK_EQ(info.mailbox_count, 6);
+        again();
+        CHECK_EQ(decide("b", PAGENT_APPROVE, any_effect, 0), PAGENT_OK);
+        poll_until_idle();
+        CHECK_TEXT(memo_at("b", 0, &info).log, "AWWWWWW");
+        CHECK_EQ(info.status, PAGENT_DONE);
+        CHECK_EQ(info.mailbox_count, 0);
+        (void)memo_at("a", 0, &info);
+        CHECK_EQ(info.mailbox_count, 3);
+        end();
+    }
+}
+
 /* pagent_run: `wait` is called when there is nothing to do, and its word is the end. */
 static struct {
     uint32_t calls, until;
@@ -1519,5 +1552,5 @@ TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), R
           ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests),
           ROW(changed_tables), ROW(wrong_machine_is_named), ROW(trimming), ROW(crowd), ROW(requests_as_bytes),
           ROW(step_cancels), ROW(timers_end_with_their_state), ROW(step_recalls), ROW(faults_are_named),
-          ROW(mail_outlives_rollback), ROW(runs_until_told), ROW(unloading), ROW(cut_deeds_memory),
+          ROW(mail_outlives_rollback), ROW(forked_mail), ROW(runs_until_told), ROW(unloading), ROW(cut_deeds_memory),
           ROW(cut_deeds_shared), ROW(cut_deeds_per_agent))
