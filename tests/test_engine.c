@@ -281,6 +281,40 @@ TEST(store_call_fails)
     }
 }
 
+/* The same, where every request is a message: a receipt that the store does not take is offered again. */
+TEST(mail_call_fails)
+{
+    static const int codes[] = {PAGENT_E_AGAIN, PAGENT_E_NO_SPACE, PAGENT_E_STORAGE};
+    uint32_t kind, i, how;
+    for (kind = 0; kind < WORLD_KINDS; kind++) {
+        for (i = 0; i < PLAYS; i++) {
+            uint64_t at, calls;
+            /* not "review": there a look that fails lets the world's clock run to a deadline */
+            if (plays[i].notes < 2 || i == PLAYS - 1 || rehearse(kind, &plays[i], 0, 1) == 0) continue;
+            world_begin(kind, &plays[i], test.seed);
+            w.use_inbox = 1;
+            (void)world_live(UINT64_MAX);
+            calls = on->store.calls;
+            world_end();
+            for (at = 1; at <= calls; at++) {
+                for (how = 0; how < 3; how++) {
+                    uint64_t id = ((at * PLAYS + i) * 3 + how) * WORLD_KINDS + kind;
+                    if (!test_sweep(id)) continue;
+                    world_begin(kind, &plays[i], test.seed);
+                    w.use_inbox = 1;
+                    on->store.fail_at = at;
+                    on->store.fail_code = codes[how];
+                    on->store.late = at % 3 == 0 ? 60 : 0;
+                    w.disk.cut = UINT64_MAX;
+                    live_on(SIM_KILL, id);
+                    world_check();
+                    world_end();
+                }
+            }
+        }
+    }
+}
+
 /* Each allocation: once, and from then on. */
 TEST(allocation_fails)
 {
@@ -536,5 +570,6 @@ TEST(strange_clocks)
 
 TEST_MAIN(ROW(plays_end_well), ROW(cut_memory), ROW(cut_shared), ROW(cut_per_agent), ROW(cut_inbox_memory),
           ROW(cut_inbox_shared), ROW(cut_twice), ROW(cut_often), ROW(close_with_mail), ROW(disk_call_fails),
-          ROW(store_call_fails), ROW(allocation_fails), ROW(host_call_fails), ROW(late_and_failing), ROW(full_disk),
-          ROW(full_disk_then_room), ROW(strange_clocks), ROW(rivals_memory), ROW(rivals_shared), ROW(rivals_per_agent))
+          ROW(store_call_fails), ROW(mail_call_fails), ROW(allocation_fails), ROW(host_call_fails),
+          ROW(late_and_failing), ROW(full_disk), ROW(full_disk_then_room), ROW(strange_clocks), ROW(rivals_memory),
+          ROW(rivals_shared), ROW(rivals_per_agent))

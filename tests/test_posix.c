@@ -270,7 +270,7 @@ TEST(fork_and_lock)
     end();
 }
 
-/* ---- SIGKILL ------------------------------------------------------------------------------------------------------ */
+/* ---- SIGKILL ----------------------------------------------------------------------------------------------------- */
 
 /* The real directory, with a count of the calls that change it: killed before the n-th. */
 static struct {
@@ -344,6 +344,7 @@ static const pagent_machine jar = {sizeof jar,
 
 static struct {
     pagent_engine *engine;
+    int noted;    /* an earlier life has posted all notes: also after a rollback they are known */
     int progress; /* a pipe: a letter for each deed that was acknowledged; -1: none */
     uint8_t blocks[1 << 16];
 } jars;
@@ -465,7 +466,7 @@ static void live_jars(void)
     for (i = 0; i < 12; i++) {
         snprintf(id, sizeof id, "note-%u", (unsigned)i);
         result = ask_jar(PAGENT_POST, "a", id, 0, PAGENT_ANY);
-        CHECK(result == PAGENT_OK || result == PAGENT_DUPLICATE);
+        CHECK(result == PAGENT_DUPLICATE || (result == PAGENT_OK && !jars.noted));
     }
     acknowledge('n');
     if (notes_of("b", &info) == 0 && info.version == 0) {
@@ -542,7 +543,9 @@ static void check_jars(const char *seen)
     notes = notes_of("c", &info);
     if (strchr(seen, 'i') != NULL) CHECK_EQ(notes, 5);
     CHECK_EQ(close_jars(), PAGENT_OK);
+    jars.noted = strchr(seen, 'n') != NULL;
     live_jars();
+    jars.noted = 0;
     if (!CHECK_EQ(open_jars(), PAGENT_OK)) return;
     CHECK_EQ(notes_of("a", NULL), 8);
     CHECK_EQ(notes_of("b", NULL), 5);

@@ -758,10 +758,27 @@ static int on_stray(void *ctx, pagent_step *step, uint32_t tag)
     return pagent_set_timer(step, "unheard-of", pagent_now_ms(step)); /* and parks: it is an error */
 }
 
+/* A call that the state reached does not wait for: a fault of the machine. */
+static int on_wrong(void *ctx, pagent_step *step, uint32_t tag)
+{
+    (void)ctx;
+    (void)tag;
+    return pagent_begin_call(step, "fetch", "a:0", 3, NULL);
+}
+
+static int enter_worse(void *ctx, pagent_step *step, uint32_t tag)
+{
+    (void)ctx;
+    (void)tag;
+    return pagent_fail(step, -8, "and the error state fails too");
+}
+
 static const pagent_call_spec racer_calls[] = {{.name = "fetch", .attempts_max = 12, .backoff_ms = 100}};
 static const pagent_state racer_states[] = {{.name = "boot"},
                                             {.name = "racing", .waits = "fetch review", .enter = on_race},
                                             {.name = "resting"},
+                                            {.name = "faulty", .on_error = "worse"},
+                                            {.name = "worse", .enter = enter_worse},
                                             {.name = "over", .flags = PAGENT_FINAL}};
 static const pagent_transition racer_transitions[] = {
     {.from = "boot", .event = "start", .action = on_start, .to = "racing"},
@@ -774,16 +791,22 @@ static const pagent_transition racer_transitions[] = {
     {.from = "racing", .event = "stop", .action = on_stop},
     {.from = "racing", .event = "flash", .action = on_flash},
     {.from = "racing", .event = "rest", .to = "resting"},
+    {.from = "racing", .event = "wrong", .action = on_wrong, .to = "resting"},
+    {.from = "racing", .event = "trip", .to = "faulty"},
+    {.from = "faulty", .event = "wrong", .action = on_fail},
+    {.from = "faulty", .event = "end", .to = "over"},
+    {.from = "worse", .event = "end", .to = "over"},
     {.from = "resting", .event = "race", .to = "racing"},
     {.from = "resting", .event = "end", .to = "over"},
     {.from = "*", .event = "bell.timer", .action = on_done, .tag = 'B'},
+    {.from = "*", .event = "note", .action = on_note},
     {.from = "*", .event = "recall", .action = on_recall},
     {.from = "*", .event = "stray", .action = on_stray}};
 static const pagent_machine racer = {.size = sizeof(pagent_machine),
                                      .version = 1,
                                      .name = "racer",
                                      .context_size = sizeof(memo),
-                                     .signals = "stop flash rest race end recall stray",
+                                     .signals = "stop flash rest race end recall stray wrong trip note",
                                      .timers = "nap bell",
                                      .approvals = "review",
                                      .calls = PAGENT_ROWS(racer_calls),
@@ -907,22 +930,107 @@ TEST(step_recalls)
     }
 }
 
-/* What the machine does not declare is an error that says so, and how to mend it. */
-TEST(undeclared_is_named)
+/* Faults of handlers park the agent with a text that says which; what the step staged is dropped, and the call that was
+   under way before goes on. */
+TEST(faults_are_named)
+{
+    static const struct {
+        const char *first, *signal;
+        int error;
+        const char *text, *state;
+        uint32_t effects;
+    } faults[] = {{NULL, "stray", PAGENT_E_UNDECLARED, "unheard-of", "racing", 4},
+                  {NULL, "wrong", PAGENT_E_UNDECLARED, "state \"resting\" does not wait for \"fetch\"", "racing", 4},
+                  {"trip", "wrong", -8, "and the error state fails too", "faulty", 1}};
+    uint32_t kind, i;
+    for (i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        EACH_RACE(kind)
+        {
+            pagent_view *view = NULL;
+            pagent_info info;
+            if (faults[i].first != NULL) CHECK_EQ(signal_to("a", faults[i].first), PAGENT_OK);
+            (void)signal_to("a", faults[i].signal);
+            CHECK_EQ(look("a", 0, &view), PAGENT_OK);
+            CHECK_EQ(pagent_view_info(view, &info), PAGENT_OK);
+            CHECK_EQ(info.status, PAGENT_PARKED);
+            CHECK_EQ(info.error, faults[i].error);
+            if (strstr(info.error_text, faults[i].text) == NULL) FAIL("it says: %s", info.error_text);
+            CHECK_TEXT(info.state, faults[i].state);
+            CHECK_EQ(info.effect_count, faults[i].effects);
+            pagent_close_view(view);
+            CHECK_EQ(w.host_calls, 1);
+            CHECK_EQ(w.call_offs, faults[i].effects == 1);
+            end_race();
+        }
+    }
+}
+
+/* What senders were promised stays: mail that came after the version that is restored, or forked, and was not handled
+   by then. */
+TEST(mail_outlives_rollback)
 {
     uint32_t kind;
-    EACH_RACE(kind)
+    EACH_KIND(kind)
     {
-        pagent_view *view = NULL;
         pagent_info info;
-        (void)signal_to("a", "stray");
-        CHECK_EQ(look("a", 0, &view), PAGENT_OK);
-        CHECK_EQ(pagent_view_info(view, &info), PAGENT_OK);
-        CHECK_EQ(info.status, PAGENT_PARKED);
-        CHECK_EQ(info.error, PAGENT_E_UNDECLARED);
-        CHECK(strstr(info.error_text, "unheard-of") != NULL && strstr(info.error_text, "timers") != NULL);
-        pagent_close_view(view);
-        end_race();
+        programs("A0F0W0", "A0F0W0");
+        CHECK_EQ(create("a", "A0F0W0"), PAGENT_OK);
+        CHECK_EQ(signal_to("a", "go"), PAGENT_DEFERRED);
+        CHECK_EQ(decide("a", PAGENT_APPROVE, any_effect, 0), PAGENT_OK);
+        CHECK_EQ(signal_to("a", "go"), PAGENT_DEFERRED);
+        CHECK_EQ(roll_back("a", 1, 0), PAGENT_OK);
+        (void)memo_at("a", 0, &info);
+        CHECK_EQ(info.mailbox_count, 2); /* both came after version 1 */
+        w.answer_count = w.call_count = 0;
+        again();
+        memset(&last, 0, sizeof last);
+        CHECK_EQ(pagent_fork(on->engine, "a", 0, "b", &last), PAGENT_OK);
+        poll_until_idle();
+        CHECK_EQ(last.result, PAGENT_OK);
+        (void)memo_at("b", 0, &info);
+        CHECK_EQ(info.mailbox_count, 2);
+        CHECK_EQ(decide("a", PAGENT_APPROVE, any_effect, 0), PAGENT_OK);
+        deliver_all();
+        CHECK_TEXT(memo_at("a", 0, &info).log, "AFW");
+        CHECK_EQ(info.status, PAGENT_DONE);
+        CHECK_EQ(decide("b", PAGENT_APPROVE, any_effect, 0), PAGENT_OK);
+        (void)memo_at("b", 0, &info);
+        CHECK_EQ(info.mailbox_count, 2);
+        check_history("b", info.version);
+        end();
+    }
+}
+
+/* The mail that a fork brings is handled once, each, beside the mail that comes to it under the same versions. */
+TEST(forked_mail)
+{
+    static const char program[] = "A0W0W0W0W0W0W0";
+    uint32_t kind, i;
+    EACH_KIND(kind)
+    {
+        pagent_info info;
+        programs(program, program);
+        CHECK_EQ(create("a", program), PAGENT_OK);
+        for (i = 0; i < 3; i++) CHECK_EQ(signal_to("a", "go"), PAGENT_DEFERRED);
+        memset(&last, 0, sizeof last);
+        CHECK_EQ(pagent_fork(on->engine, "a", 0, "b", &last), PAGENT_OK);
+        poll_until_idle();
+        CHECK_EQ(last.result, PAGENT_OK);
+        for (i = 0; i < 3; i++) CHECK_EQ(signal_to("b", "go"), PAGENT_DEFERRED);
+        (void)memo_at("b", 0, &info);
+        CHECK_EQ(info.mailbox_count, 6);
+        CHECK_EQ(roll_back("b", 1, 0), PAGENT_OK); /* where it had three: the others came after that, and stay */
+        (void)memo_at("b", 0, &info);
+        CHECK_EQ(info.mailbox_count, 6);
+        again();
+        CHECK_EQ(decide("b", PAGENT_APPROVE, any_effect, 0), PAGENT_OK);
+        poll_until_idle();
+        CHECK_TEXT(memo_at("b", 0, &info).log, "AWWWWWW");
+        CHECK_EQ(info.status, PAGENT_DONE);
+        CHECK_EQ(info.mailbox_count, 0);
+        (void)memo_at("a", 0, &info);
+        CHECK_EQ(info.mailbox_count, 3);
+        end();
     }
 }
 
@@ -1443,5 +1551,6 @@ TEST(requests_as_bytes)
 TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), ROW(rollback), ROW(rollback_of_a_call),
           ROW(forks), ROW(cancel), ROW(answers), ROW(timeouts), ROW(held_effects), ROW(bad_requests),
           ROW(changed_tables), ROW(wrong_machine_is_named), ROW(trimming), ROW(crowd), ROW(requests_as_bytes),
-          ROW(step_cancels), ROW(timers_end_with_their_state), ROW(step_recalls), ROW(undeclared_is_named),
-          ROW(runs_until_told), ROW(unloading), ROW(cut_deeds_memory), ROW(cut_deeds_shared), ROW(cut_deeds_per_agent))
+          ROW(step_cancels), ROW(timers_end_with_their_state), ROW(step_recalls), ROW(faults_are_named),
+          ROW(mail_outlives_rollback), ROW(forked_mail), ROW(runs_until_told), ROW(unloading), ROW(cut_deeds_memory),
+          ROW(cut_deeds_shared), ROW(cut_deeds_per_agent))
