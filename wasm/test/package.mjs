@@ -125,7 +125,7 @@ test('built by Vite, in Chromium', async () => {
   } finally {
     await server.close();
   }
-});
+}, 300_000);
 
 test("from Vite's development server, in Chromium", async () => {
   const { createServer } = await vite();
@@ -136,6 +136,6 @@ test("from Vite's development server, in Chromium", async () => {
   } finally {
     await server.close();
   }
-});
+}, 300_000);
 
 await finish('');

@@ -8,7 +8,7 @@ import { serve } from '../../demo/serve.mjs';
 import { missing, startChromium } from './browsers.mjs';
 
 const skipAll = (why) => {
-  console.log(`skipped: ${why}\n0 passed, 0 failed, 1 skipped`);
+  console.log(`skipped the page: ${why}\n0 passed, 0 failed, 1 skipped`);
   process.exit(0);
 };
 if (missing('chromium')) skipAll(missing('chromium'));

@@ -14,6 +14,7 @@ import { Skip, tools } from './tools.mjs';
 import { within } from '../within.mjs';
 
 const LIMIT_MS = 240_000; // for one test
+const long = process.env.WEB_LONG !== undefined; // more kills
 
 const options = process.argv.slice(2).filter((word) => word.startsWith('--'));
 const [filter = ''] = process.argv.slice(2).filter((word) => !word.startsWith('--'));
@@ -104,7 +105,7 @@ async function runDrives(kind, url) {
             return browser;
           };
           try {
-            await within(LIMIT_MS, 'the end of the test', body({ ...tools, kind, url, profile, launch: start }));
+            await within(LIMIT_MS, 'the end of the test', body({ ...tools, kind, url, profile, long, launch: start }));
           } finally {
             for (const browser of started) await browser.kill(); // of a test that hangs, too: then it fails there
           }
