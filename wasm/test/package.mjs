@@ -92,8 +92,6 @@ async function vite() {
   if (!existsSync(join(here, 'node_modules/vite'))) throw new Skip('the npm package vite is not installed');
   const reason = missing('chromium');
   if (reason !== undefined) throw new Skip(reason);
-  if (!existsSync(join(here, 'browser/node_modules/playwright-core')))
-    throw new Skip('playwright-core is not installed');
   writeFileSync(
     join(folder, 'index.html'),
     '<!doctype html><link rel="icon" href="data:,"><script type="module" src="/app.js"></script>',

@@ -12,7 +12,6 @@ const skipAll = (why) => {
   process.exit(0);
 };
 if (missing('chromium')) skipAll(missing('chromium'));
-await import('playwright-core').catch(() => skipAll('playwright-core is not installed: npm ci'));
 
 const shots = fileURLToPath(new URL('../../../build/demo/', import.meta.url));
 mkdirSync(shots, { recursive: true });

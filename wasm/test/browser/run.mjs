@@ -5,6 +5,7 @@
 // drives/*.mjs run here and drive browsers: `tests` is the same, with t.kind, t.url, t.profile (an empty folder) and
 // t.launch() as well. The filter is a part of "browser/file/test".
 
+import { rmSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -52,6 +53,8 @@ async function timed(name, body) {
 async function folder(body) {
   const path = await mkdtemp(join(tmpdir(), 'persistent-agent-'));
   let kept = false;
+  const remove = () => rmSync(path, { recursive: true, force: true });
+  process.once('exit', remove); // of a run that is ended in the middle
   try {
     return await body(path);
   } catch (error) {
@@ -59,6 +62,7 @@ async function folder(body) {
     if (kept) console.log(`        kept: ${path}`);
     throw error;
   } finally {
+    process.off('exit', remove);
     if (!kept) await rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
