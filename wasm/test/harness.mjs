@@ -3,7 +3,8 @@
 const tests = [];
 let faults = [];
 
-export const test = (name, body) => tests.push({ name, body });
+/** `limitMs`: what takes longer hangs. */
+export const test = (name, body, limitMs = 60_000) => tests.push({ name, body, limitMs });
 
 export function check(holds, what = 'a check') {
   if (!holds) faults.push(new Error(what));
@@ -31,14 +32,14 @@ export class Skip extends Error {}
 /** Runs the tests whose names contain the filter; sets the exit code. */
 export async function finish(filter = globalThis.process?.argv[2] ?? '') {
   const count = { passed: 0, failed: 0, skipped: 0 };
-  for (const { name, body } of tests) {
+  for (const { name, body, limitMs } of tests) {
     if (!name.includes(filter)) continue;
     faults = [];
     let skipped;
     try {
       await Promise.race([
         body(),
-        new Promise((_, reject) => setTimeout(() => reject(new Error('hangs')), 60_000).unref?.()),
+        new Promise((_, reject) => setTimeout(() => reject(new Error('hangs')), limitMs).unref?.()),
       ]);
     } catch (error) {
       if (error instanceof Skip) skipped = error.message;
