@@ -1058,7 +1058,8 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
 PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *host, const pagent_request *request);
 PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent_receipt *receipt);
 
-/* POSIX: a directory on disk, the heap, the clock, random bytes. Absent with PAGENT_NO_POSIX. */
+/* POSIX: a directory on disk, the heap, the clock, random bytes. Absent with PAGENT_NO_POSIX. WASI will do; but it has no
+   locks: the second owner of a directory is not refused there, it fences the first. */
 PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create); /* creates path and path/inbox */
 PAGENT_API void pagent_close_posix(pagent_dir *dir);
 PAGENT_API void pagent_posix_host(pagent_host *host); /* fills size, allocate, random, clock_ms; leaves the others 0 */
@@ -12121,6 +12122,14 @@ static int pai_files_settle(void *ctx, const pagent_settle *request, pagent_io *
 #elif defined(__linux__)
 #define PAI_OFD_SETLK 37 /* glibc shows the name to _GNU_SOURCE only; the number is the kernel's */
 #endif
+#if defined(__wasi__) /* neither processes nor locks: of two owners, the later one fences the earlier */
+#undef PAI_OFD_SETLK
+#define PAI_GETPID() 1
+#define PAI_FLOCK(descriptor, how) ((void)(descriptor), (void)(how), 0)
+#else
+#define PAI_GETPID() getpid()
+#define PAI_FLOCK(descriptor, how) flock(descriptor, how)
+#endif
 
 enum {
     PAI_TEMPS = 8,
@@ -12163,7 +12172,7 @@ static int pai_posix_error(int code)
 /* In a child of the process that took the lock, nothing may be written: there must be one writer. */
 static int pai_posix_is_child(const pai_posix *posix)
 {
-    return posix->owner != 0 && getpid() != posix->owner;
+    return posix->owner != 0 && PAI_GETPID() != posix->owner;
 }
 
 static int64_t pai_posix_pread(void *ctx, int file, void *buffer, uint32_t size, uint64_t offset)
@@ -12191,6 +12200,9 @@ static int pai_posix_is_linked(int descriptor)
 #if defined(__linux__) && defined(STATX_NLINK)
     struct statx found;
     if (statx(descriptor, "", AT_EMPTY_PATH, STATX_NLINK, &found) == 0) return found.stx_nlink != 0;
+#elif defined(__wasi__)
+    struct stat found;
+    if (fstat(descriptor, &found) == 0) return found.st_nlink != 0;
 #endif
     (void)descriptor;
     return 1;
@@ -12467,7 +12479,7 @@ static int pai_posix_set_lock(int descriptor, int locked)
     if (fcntl(descriptor, PAI_OFD_SETLK, &range) == 0) return 0;
     if (errno != EINVAL) return -1;
 #endif
-    return flock(descriptor, locked ? LOCK_EX | LOCK_NB : LOCK_UN);
+    return PAI_FLOCK(descriptor, locked ? LOCK_EX | LOCK_NB : LOCK_UN);
 }
 
 /* The file `lock` is never removed: a lock is on the file, not on its name. */
@@ -12485,7 +12497,7 @@ static int pai_posix_lock(void *ctx)
         return code == EAGAIN || code == EACCES || code == EWOULDBLOCK ? PAGENT_E_LOCKED : pai_posix_error(code);
     }
     posix->lock = file - 1;
-    posix->owner = getpid();
+    posix->owner = PAI_GETPID();
     return PAGENT_OK;
 }
 
@@ -12632,6 +12644,20 @@ static void *pai_posix_allocate(void *ctx, void *old, size_t old_size, size_t ne
     return NULL;
 }
 
+#if defined(__wasi__)
+static int pai_posix_random(void *ctx, void *buffer, size_t size)
+{
+    uint8_t *at = (uint8_t *)buffer;
+    (void)ctx;
+    while (size != 0) {
+        size_t piece = size < 256 ? size : 256; /* getentropy gives no more at once */
+        if (getentropy(at, piece) != 0) return PAGENT_E_STORAGE;
+        at += piece;
+        size -= piece;
+    }
+    return PAGENT_OK;
+}
+#else
 static int pai_posix_random(void *ctx, void *buffer, size_t size)
 {
     uint8_t *at = (uint8_t *)buffer;
@@ -12650,6 +12676,7 @@ static int pai_posix_random(void *ctx, void *buffer, size_t size)
     (void)close(descriptor);
     return size == 0 ? PAGENT_OK : PAGENT_E_STORAGE;
 }
+#endif
 
 static uint64_t pai_posix_clock_ms(void *ctx)
 {
@@ -12670,6 +12697,8 @@ PAGENT_API void pagent_posix_host(pagent_host *host)
 
 #undef PAI_RENAMEAT2
 #undef PAI_OFD_SETLK
+#undef PAI_GETPID
+#undef PAI_FLOCK
 #endif /* PAGENT_NO_POSIX */
 #endif /* PAGENT_NO_FILE */
 

@@ -38,14 +38,6 @@ typedef struct review_app {
     uint64_t drawn_ms;
 } review_app;
 
-static volatile sig_atomic_t review_stop; /* a signal asked for a clean end */
-
-static void review_on_signal(int number)
-{
-    (void)number;
-    review_stop = 1;
-}
-
 static uint64_t review_clock(review_app *app)
 {
     return app->lent.clock_ms(app->lent.ctx);
@@ -434,7 +426,7 @@ static void review_flush_batch(review_batch *batch)
 static void review_start_file(review_batch *batch, const char *path, int named)
 {
     const review_options *options = &batch->app->options;
-    char *full = realpath(path, NULL), *record = NULL;
+    char *full = review_real_path(path), *record = NULL;
     const char *wrong;
     uint32_t size = 0;
     size_t i;
@@ -706,15 +698,6 @@ static int review_open_witness(review_app *app)
     app->host.witness = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (app->host.witness >= 0) return 0;
     return review_say_error(REVIEW_EXIT_STORAGE, "%s: %s", path, strerror(errno));
-}
-
-static void review_catch_signals(void)
-{
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = review_on_signal;
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
 }
 
 /* Opens as the owner. A verb that has the lock for a moment is waited for; an owner that stays is not. */

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +28,63 @@ enum {
     REVIEW_PATH_SIZE = 4096
 };
 
+/* ---- What WASI lacks: signals, and paths that are the same from everywhere --------------------------------------- */
+
+#if defined(__wasi__)
+
+enum {
+    review_stop = 0
+};
+
+static void review_catch_signals(void)
+{
+}
+
+static void review_kill_oneself(void)
+{
+    _Exit(128 + 9);
+}
+
+static char *review_real_path(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 ? strdup(path) : NULL;
+}
+
+#else
+
+#include <signal.h>
+
+static volatile sig_atomic_t review_stop; /* a signal asked for a clean end */
+
+static void review_on_signal(int number)
+{
+    (void)number;
+    review_stop = 1;
+}
+
+static void review_catch_signals(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = review_on_signal;
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+static void review_kill_oneself(void)
+{
+    (void)kill(getpid(), SIGKILL);
+    for (;;) (void)pause();
+}
+
+static char *review_real_path(const char *path)
+{
+    return realpath(path, NULL);
+}
+
+#endif
+
 /* ---- Being killed ---------------------------------------------------------------------------------------------- */
 
 typedef struct review_fault { /* counts what is asked of the host and changes something outside */
@@ -47,8 +103,7 @@ static int review_fault_is_due(review_fault *fault)
 static void review_die(void)
 {
     fflush(NULL);
-    (void)kill(getpid(), SIGKILL);
-    for (;;) (void)pause();
+    review_kill_oneself();
 }
 
 static void review_host_call(review_fault *fault)
