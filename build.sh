@@ -388,8 +388,33 @@ verb_wasm-check() {
     wasm_module "$BUILD/wasm-check/$1.wasm" "${flags[@]}"
 }
 
-# shellcheck disable=SC2120 # its argument is the script's
-verb_wasm() { # [FILE.c]: the engine for JavaScript; with FILE.c, together with the machines that it declares
+need_wasi() {
+    need_wasm && need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h
+}
+
+# wasi_program FILE.c FLAGS…: in two steps, as above. The stack lies below the data, so that who overflows it is stopped.
+wasi_program() {
+    local source=$1 out flag
+    local -a clang=(clang --target=wasm32-wasi) compiling=()
+    local -a linking=(-Wl,--strip-all -Wl,--stack-first '-Wl,-z,stack-size=1048576')
+    need_wasi || die "$why"
+    for flag in "${@:2}"; do
+        case $flag in -Wl,*) linking+=("$flag") ;; *) compiling+=("$flag") ;; esac
+    done
+    out=$BUILD/wasi/$(basename "$source" .c).wasm
+    mkdir -p "$BUILD/wasi"
+    "${clang[@]}" -std=c99 -Oz -I. "${WARNINGS[@]}" -Wno-gnu-statement-expression "${compiling[@]}" \
+        -c "$source" -o "$out.o" || return 1
+    "${clang[@]}" "${linking[@]}" "$out.o" -o "$out" || return 1
+    say "$out: $(stat -c %s "$out") bytes"
+}
+
+# shellcheck disable=SC2120 # its arguments are the script's
+verb_wasm() { # [FILE.c | --wasi FILE.c]: the engine for JavaScript; with a FILE's machines; or a program for WASI
+    if [ "${1:-}" = --wasi ]; then
+        wasi_program "${@:2}"
+        return
+    fi
     need_wasm || die "$why"
     if [ $# = 1 ]; then
         local out
@@ -453,10 +478,7 @@ verb_web-one() { # PART
         need_wasm || web_skip "$part" "$why"
         exec node wasm/test/build.mjs
         ;;
-    core/wasi)
-        need_wasm || web_skip "$part" "$why"
-        need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h || web_skip "$part" "$why"
-        ;;
+    core/wasi) need_wasi || web_skip "$part" "$why" ;;
     browser/*)
         web_install wasm/test/browser || web_skip "$part" "its npm packages could not be installed"
         need chromium chromium || web_skip "$part" "$why"

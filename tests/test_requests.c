@@ -1,13 +1,9 @@
 /* test_requests.c: what everybody outside may ask of an agent, one rule at a time: versions and conflicts, duplicates,
    decisions, rollback, fork, cancel, trim, held effects, and requests as bytes. On every kind of store. */
-#define _DEFAULT_SOURCE 1
-
-#include <sys/mman.h>
-#include <unistd.h>
-
 #define PERSISTENT_AGENT_IMPLEMENTATION
 #include "../persistent_agent.h"
 
+#include "guard.h"
 #include "world.h"
 
 static pagent_receipt last; /* of the last request */
@@ -712,15 +708,12 @@ TEST(crowd)
 
 TEST(requests_as_bytes)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uint8_t *base = (uint8_t *)mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *guard;
+    uint8_t *guard = guard_end();
     pagent_request what = new_request(PAGENT_DECIDE, "agent"), back;
     uint8_t bytes[1024];
     sim_random random;
     uint64_t i;
     int size, cut;
-    if (base == MAP_FAILED || mprotect(base + page, page, PROT_NONE) != 0) abort();
-    guard = base + page; /* what is read behind the end is noticed */
     what.id = "id-1";
     what.expected_version = 12;
     what.event = "event";
@@ -778,7 +771,6 @@ TEST(requests_as_bytes)
             CHECK(pagent_decode_receipt(guard - cut, (uint32_t)cut, &other) < 0);
         }
     }
-    (void)munmap(base, 2 * page);
 }
 
 TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), ROW(rollback), ROW(rollback_of_a_call),
