@@ -1060,7 +1060,12 @@ PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent
 
 /* POSIX: a directory on disk, the heap, the clock, random bytes. Absent with PAGENT_NO_POSIX. WASI will do; but it has no
    locks: the second owner of a directory is not refused there, it fences the first. */
-PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create); /* creates path and path/inbox */
+enum pagent_posix_flags {
+    PAGENT_POSIX_CREATE = 1,     /* path and path/inbox */
+    PAGENT_POSIX_NO_DIR_SYNC = 2 /* for hosts that cannot sync a directory (WASI in wasmtime and in Deno): the names of
+                                     files may then not survive a power cut, so take PAGENT_STORE_POWER off the caps */
+};
+PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int flags);
 PAGENT_API void pagent_close_posix(pagent_dir *dir);
 PAGENT_API void pagent_posix_host(pagent_host *host); /* fills size, allocate, random, clock_ms; leaves the others 0 */
 
@@ -12123,12 +12128,15 @@ static int pai_files_settle(void *ctx, const pagent_settle *request, pagent_io *
 #define PAI_OFD_SETLK 37 /* glibc shows the name to _GNU_SOURCE only; the number is the kernel's */
 #endif
 #if defined(__wasi__) /* neither processes nor locks: of two owners, the later one fences the earlier */
+#include <wasi/api.h>
 #undef PAI_OFD_SETLK
 #define PAI_GETPID() 1
 #define PAI_FLOCK(descriptor, how) ((void)(descriptor), (void)(how), 0)
+#define PAI_OPENAT pai_wasi_openat
 #else
 #define PAI_GETPID() getpid()
 #define PAI_FLOCK(descriptor, how) flock(descriptor, how)
+#define PAI_OPENAT(root, name, flags) openat(root, name, flags, 0666)
 #endif
 
 enum {
@@ -12140,6 +12148,7 @@ typedef struct pai_posix {
     int root; /* descriptors */
     int lock;
     pid_t owner; /* who took the lock; 0: nobody */
+    int no_dir_sync;
     struct {
         int file;
         char name[PAI_FILE_NAME];
@@ -12288,10 +12297,30 @@ static int64_t pai_posix_file_size(void *ctx, int file)
     return end >= 0 ? (int64_t)end : pai_posix_error(errno);
 }
 
+#if defined(__wasi__)
+/* openat, but for the rights that it asks for: those of the directory, among which wasmtime does not name writing. */
+static int pai_wasi_openat(int root, const char *name, int flags)
+{
+    __wasi_fdstat_t of;
+    __wasi_fd_t made = 0;
+    __wasi_errno_t error;
+    if ((flags & O_RDWR) != O_RDWR) return openat(root, name, flags);
+    error = __wasi_fd_fdstat_get((__wasi_fd_t)root, &of);
+    if (error == 0) {
+        error =
+            __wasi_path_open((__wasi_fd_t)root, __WASI_LOOKUPFLAGS_SYMLINK_FOLLOW, name,
+                             (__wasi_oflags_t)(flags >> 12 & 0xFFF), of.fs_rights_inheriting | __WASI_RIGHTS_FD_WRITE,
+                             of.fs_rights_inheriting, (__wasi_fdflags_t)(flags & 0xFFF), &made);
+    }
+    if (error != 0) errno = error;
+    return error == 0 ? (int)made : -1;
+}
+#endif
+
 static int pai_posix_open_at(const pai_posix *posix, const char *name, int flags)
 {
     int descriptor;
-    do descriptor = openat(posix->root, name, flags | O_CLOEXEC, 0666);
+    do descriptor = PAI_OPENAT(posix->root, name, flags | O_CLOEXEC);
     while (descriptor < 0 && errno == EINTR);
     return descriptor < 0 ? pai_posix_error(errno) : descriptor + 1;
 }
@@ -12458,6 +12487,7 @@ static int pai_posix_sync_dir(void *ctx, const char *folder)
     const pai_posix *posix = (const pai_posix *)ctx;
     int file, done, code;
     if (pai_posix_is_child(posix)) return PAGENT_E_FENCED;
+    if (posix->no_dir_sync) return PAGENT_OK;
     file = pai_posix_open_at(posix, folder[0] != 0 ? folder : ".", O_RDONLY | O_DIRECTORY);
     if (file < 0) return file;
     do done = fsync(file - 1);
@@ -12548,9 +12578,9 @@ static int pai_posix_is_made(const char *path)
 
 /* Makes `path` and what is missing above it. What is there may be of one who died before it was synced: synced again,
    where we may. */
-static int pai_posix_make_path(const char *path)
+static int pai_posix_make_path(const char *path, int flags)
 {
-    int made = pai_posix_is_made(path);
+    int syncs = (flags & PAGENT_POSIX_NO_DIR_SYNC) == 0, made = !syncs || pai_posix_is_made(path);
     size_t length = strlen(path), at;
     char *part = (char *)malloc(length + 1);
     int result = PAGENT_OK;
@@ -12560,7 +12590,7 @@ static int pai_posix_make_path(const char *path)
         memcpy(part, path, at);
         part[at] = 0;
         if (part[at - 1] == '/') continue;
-        if (mkdir(part, 0777) == 0) result = pai_posix_sync_parent(part);
+        if (mkdir(part, 0777) == 0) result = syncs ? pai_posix_sync_parent(part) : PAGENT_OK;
         else if (errno != EEXIST && errno != EISDIR) result = pai_posix_error(errno);
         else if (!made) (void)pai_posix_sync_parent(part);
     }
@@ -12600,20 +12630,21 @@ static void pai_posix_fill(pagent_dir *dir, pai_posix *posix)
     dir->unlock = pai_posix_unlock;
 }
 
-PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create)
+PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int flags)
 {
     pai_posix *posix;
     int result = PAGENT_OK;
     if (dir == NULL || path == NULL || path[0] == 0) return PAGENT_E_ARGUMENT;
     pai_clear(dir, sizeof *dir);
-    if (create) result = pai_posix_make_path(path);
+    if ((flags & PAGENT_POSIX_CREATE) != 0) result = pai_posix_make_path(path, flags);
     if (result != PAGENT_OK) return result;
     posix = (pai_posix *)calloc(1, sizeof *posix);
     if (posix == NULL) return PAGENT_E_MEMORY;
     posix->lock = -1;
+    posix->no_dir_sync = (flags & PAGENT_POSIX_NO_DIR_SYNC) != 0;
     posix->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (posix->root < 0) result = pai_posix_error(errno);
-    if (result == PAGENT_OK && create) {
+    if (result == PAGENT_OK && (flags & PAGENT_POSIX_CREATE) != 0) {
         int made = mkdirat(posix->root, "inbox", 0777) == 0;
         if (!made && errno != EEXIST) result = pai_posix_error(errno);
         /* durable; where there is a lock, an earlier opening has come past here */
@@ -12699,6 +12730,7 @@ PAGENT_API void pagent_posix_host(pagent_host *host)
 #undef PAI_OFD_SETLK
 #undef PAI_GETPID
 #undef PAI_FLOCK
+#undef PAI_OPENAT
 #endif /* PAGENT_NO_POSIX */
 #endif /* PAGENT_NO_FILE */
 
