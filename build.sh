@@ -396,7 +396,7 @@ need_wasi() {
 wasi_program() {
     local source=$1 out flag
     local -a clang=(clang --target=wasm32-wasi) compiling=()
-    local -a linking=(-Wl,--strip-all -Wl,--stack-first '-Wl,-z,stack-size=1048576')
+    local -a linking=('-Wl,--strip-all' '-Wl,--stack-first' '-Wl,-z,stack-size=1048576')
     need_wasi || die "$why"
     for flag in "${@:2}"; do
         case $flag in -Wl,*) linking+=("$flag") ;; *) compiling+=("$flag") ;; esac
@@ -443,7 +443,7 @@ web_parts() {
     say "web build"
     say "web types"
     say "web package"
-    for file in core/{engine,wasi} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere} edge/deno; do
+    for file in core/{engine,wasi} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere,wasi} edge/deno; do
         say "web $file"
     done
     [ $web_all = 0 ] || for file in stores/durable-object edge/cloudflare browser/{run,demo}; do say "web $file"; done
@@ -479,6 +479,10 @@ verb_web-one() { # PART
         exec node wasm/test/build.mjs
         ;;
     core/wasi) need_wasi || web_skip "$part" "$why" ;;
+    files/wasi)
+        need_wasi || web_skip "$part" "$why"
+        web_install wasm/test || say "without npm's packages: only Node.js"
+        ;;
     browser/*)
         web_install wasm/test/browser || web_skip "$part" "its npm packages could not be installed"
         need chromium chromium || web_skip "$part" "$why"
