@@ -356,6 +356,28 @@ verb_test() { # [FILTER]: the proof; FILTER is a part of a part's name (--list s
 
 # ---- verbs: WebAssembly ---------------------------------------------------------------------------------------------
 
+# The toolchain of wasm_module: Debian's clang makes the committed bytes, the others what else will do.
+wasm_clang=(clang --target=wasm32 -ffreestanding -mbulk-memory)
+wasm_linker=(wasm-ld --no-entry --strip-all -z stack-size=65536)
+
+use_toolchain() {
+    case $1 in
+    emscripten)
+        have emcc || die "emcc is missing: install the package emscripten"
+        export NODE_PATH=${NODE_PATH:-/usr/share/nodejs} # where Debian's finds its packages
+        wasm_clang=(emcc -mbulk-memory)
+        wasm_linker=(emcc -Oz --no-entry -sSTANDALONE_WASM -sALLOW_MEMORY_GROWTH -sERROR_ON_UNDEFINED_SYMBOLS=0
+            -sWARN_ON_UNDEFINED_SYMBOLS=0)
+        ;;
+    wasi-sdk)
+        have "${WASI_SDK_PATH:-/nowhere}/bin/clang" || die "there is no \$WASI_SDK_PATH/bin/clang"
+        wasm_clang[0]=$WASI_SDK_PATH/bin/clang
+        wasm_linker[0]=$WASI_SDK_PATH/bin/wasm-ld
+        ;;
+    *) die "unknown toolchain '$1': emscripten or wasi-sdk" ;;
+    esac
+}
+
 # wasm_module OUT FLAGS… [-- FILE.c]: in two steps, because one-step clang may run a wasm-opt that it finds.
 wasm_module() {
     local out=$1 own=''
@@ -365,8 +387,7 @@ wasm_module() {
         case $1 in --) own=$2 && shift ;; *) flags+=("$1") ;; esac
         shift
     done
-    local -a compiler=("${WASM_CC:-clang}" --target=wasm32 -Oz -ffreestanding -mbulk-memory -ffunction-sections
-        -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
+    local -a compiler=("${wasm_clang[@]}" -Oz -ffunction-sections -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
     local -a objects=("$out.o")
     mkdir -p "$(dirname "$out")"
     "${compiler[@]}" -c wasm/engine.c -o "$out.o" || return 1
@@ -374,7 +395,7 @@ wasm_module() {
         "${compiler[@]}" -c "$own" -o "$out.own.o" || return 1
         objects+=("$out.own.o")
     fi
-    wasm-ld --no-entry --strip-all -z stack-size=65536 "${objects[@]}" -o "$out"
+    "${wasm_linker[@]}" "${objects[@]}" -o "$out"
 }
 
 need_wasm() {
@@ -409,20 +430,39 @@ wasi_program() {
     say "$out: $(stat -c %s "$out") bytes"
 }
 
-# shellcheck disable=SC2120 # its arguments are the script's
-verb_wasm() { # [FILE.c | --wasi FILE.c]: the engine for JavaScript; with a FILE's machines; or a program for WASI
-    if [ "${1:-}" = --wasi ]; then
-        wasi_program "${@:2}"
-        return
-    fi
-    need_wasm || die "$why"
-    if [ $# = 1 ]; then
-        local out
-        out=$BUILD/wasm/$(basename "$1" .c).wasm
-        wasm_module "$out" -- "$1" || return 1
+# wasm_other FOLDER FILE…: elsewhere than the committed ones; with a FILE.c, together with the machines that it declares.
+wasm_other() {
+    local folder=$1 file out
+    for file in "${@:2}"; do
+        out=$folder/$(basename "$file" .c).wasm
+        case $file in
+        persistent_agent) wasm_module "$out" ;;
+        persistent_agent_files) wasm_module "$out" -DPAW_FILES ;;
+        *) wasm_module "$out" -- "$file" ;;
+        esac || return 1
         say "$out: $(stat -c %s "$out") bytes"
-        return 0
-    fi
+    done
+}
+
+# shellcheck disable=SC2120 # its arguments are the script's
+verb_wasm() { # [FILE.c]: the engine for JavaScript, or with FILE's machines. --wasi FILE.c; --toolchain NAME: see wasm/README.md
+    case ${1:-} in
+    --wasi) wasi_program "${@:2}" ;;
+    --toolchain)
+        use_toolchain "${2:-}"
+        [ $# -gt 2 ] || set -- "$@" persistent_agent persistent_agent_files
+        wasm_other "$BUILD/wasm/$2" "${@:3}"
+        ;;
+    '') wasm_engine ;;
+    *)
+        need_wasm || die "$why"
+        wasm_other "$BUILD/wasm" "$@"
+        ;;
+    esac
+}
+
+wasm_engine() { # the committed modules
+    need_wasm || die "$why"
     wasm_module "$BUILD/wasm/persistent_agent.wasm" || return 1
     wasm_module "$BUILD/wasm/persistent_agent_files.wasm" -DPAW_FILES || return 1
     node wasm/tools/layout.mjs || return 1
@@ -443,7 +483,7 @@ web_parts() {
     say "web build"
     say "web types"
     say "web package"
-    for file in core/{engine,wasi} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere,wasi} edge/deno; do
+    for file in core/{engine,wasi,toolchains} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere,wasi} edge/deno; do
         say "web $file"
     done
     [ $web_all = 0 ] || for file in stores/durable-object edge/cloudflare browser/{run,demo}; do say "web $file"; done
