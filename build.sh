@@ -387,7 +387,8 @@ wasm_module() {
         case $1 in --) own=$2 && shift ;; *) flags+=("$1") ;; esac
         shift
     done
-    local -a compiler=("${wasm_clang[@]}" -Oz -ffunction-sections -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
+    local -a compiler=("${wasm_clang[@]}" -Oz -ffunction-sections -fdata-sections -Wall -Wextra -Werror -I.
+        "${flags[@]}")
     local -a objects=("$out.o")
     mkdir -p "$(dirname "$out")"
     "${compiler[@]}" -c wasm/engine.c -o "$out.o" || return 1
@@ -413,7 +414,7 @@ need_wasi() {
     need_wasm && need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h
 }
 
-# wasi_program FILE.c FLAGS…: in two steps, as above. The stack lies below the data, so that who overflows it is stopped.
+# wasi_program FILE.c FLAGS…: in two steps, as above. The stack lies below the data: who overflows it is stopped.
 wasi_program() {
     local source=$1 out flag
     local -a clang=(clang --target=wasm32-wasi) compiling=()
@@ -430,7 +431,7 @@ wasi_program() {
     say "$out: $(stat -c %s "$out") bytes"
 }
 
-# wasm_other FOLDER FILE…: elsewhere than the committed ones; with a FILE.c, together with the machines that it declares.
+# wasm_other FOLDER FILE…: elsewhere than the committed ones; a FILE.c together with the machines that it declares.
 wasm_other() {
     local folder=$1 file out
     for file in "${@:2}"; do
@@ -445,7 +446,7 @@ wasm_other() {
 }
 
 # shellcheck disable=SC2120 # its arguments are the script's
-verb_wasm() { # [FILE.c]: the engine for JavaScript, or with FILE's machines. --wasi FILE.c; --toolchain NAME: see wasm/README.md
+verb_wasm() { # [FILE.c]: the engine for JavaScript, or with FILE's machines; for WASI: see wasm/README.md
     case ${1:-} in
     --wasi) wasi_program "${@:2}" ;;
     --toolchain)
@@ -483,7 +484,8 @@ web_parts() {
     say "web build"
     say "web types"
     say "web package"
-    for file in core/{engine,wasi,toolchains} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere,wasi} edge/deno; do
+    for file in core/{engine,wasi,toolchains} stores/{memory,kit,sqlite,deno-kv,kv} \
+        files/{node,inbox,everywhere,wasi} edge/deno; do
         say "web $file"
     done
     [ $web_all = 0 ] || for file in stores/durable-object edge/cloudflare browser/{run,demo}; do say "web $file"; done

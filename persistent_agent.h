@@ -1058,8 +1058,8 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
 PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *host, const pagent_request *request);
 PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent_receipt *receipt);
 
-/* POSIX: a directory on disk, the heap, the clock, random bytes. Absent with PAGENT_NO_POSIX. WASI will do; but it has no
-   locks: the second owner of a directory is not refused there, it fences the first. */
+/* POSIX: a directory on disk, the heap, the clock, random bytes. Absent with PAGENT_NO_POSIX. WASI will do; but it has
+   no locks: the second owner of a directory is not refused there, it fences the first. */
 enum pagent_posix_flags {
     PAGENT_POSIX_CREATE = 1,     /* path and path/inbox */
     PAGENT_POSIX_NO_DIR_SYNC = 2 /* for hosts that cannot sync a directory (WASI in wasmtime and in Deno): the names of
