@@ -356,6 +356,28 @@ verb_test() { # [FILTER]: the proof; FILTER is a part of a part's name (--list s
 
 # ---- verbs: WebAssembly ---------------------------------------------------------------------------------------------
 
+# The toolchain of wasm_module: Debian's clang makes the committed bytes, the others what else will do.
+wasm_clang=(clang --target=wasm32 -ffreestanding -mbulk-memory)
+wasm_linker=(wasm-ld --no-entry --strip-all --compress-relocations -O2 -z stack-size=65536)
+
+use_toolchain() {
+    case $1 in
+    emscripten)
+        have emcc || die "emcc is missing: install the package emscripten"
+        export NODE_PATH=${NODE_PATH:-/usr/share/nodejs} # where Debian's finds its packages
+        wasm_clang=(emcc -mbulk-memory)
+        wasm_linker=(emcc -Oz --no-entry -sSTANDALONE_WASM -sALLOW_MEMORY_GROWTH -sERROR_ON_UNDEFINED_SYMBOLS=0
+            -sWARN_ON_UNDEFINED_SYMBOLS=0)
+        ;;
+    wasi-sdk)
+        have "${WASI_SDK_PATH:-/nowhere}/bin/clang" || die "there is no \$WASI_SDK_PATH/bin/clang"
+        wasm_clang[0]=$WASI_SDK_PATH/bin/clang
+        wasm_linker[0]=$WASI_SDK_PATH/bin/wasm-ld
+        ;;
+    *) die "unknown toolchain '$1': emscripten or wasi-sdk" ;;
+    esac
+}
+
 # wasm_module OUT FLAGS… [-- FILE.c]: in two steps, because one-step clang may run a wasm-opt that it finds. Only what
 # engine.c names is inlined, and the linker packs the addresses that the compiler leaves padded: 12 % less together.
 wasm_module() {
@@ -366,8 +388,8 @@ wasm_module() {
         case $1 in --) own=$2 && shift ;; *) flags+=("$1") ;; esac
         shift
     done
-    local -a compiler=("${WASM_CC:-clang}" --target=wasm32 -Oz -mllvm -inline-threshold=-50 -ffreestanding -mbulk-memory
-        -ffunction-sections -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
+    local -a compiler=("${wasm_clang[@]}" -Oz -mllvm -inline-threshold=-50 -ffunction-sections -fdata-sections -Wall
+        -Wextra -Werror -I. "${flags[@]}")
     local -a objects=("$out.o")
     mkdir -p "$(dirname "$out")"
     "${compiler[@]}" -c wasm/engine.c -o "$out.o" || return 1
@@ -375,7 +397,7 @@ wasm_module() {
         "${compiler[@]}" -c "$own" -o "$out.own.o" || return 1
         objects+=("$out.own.o")
     fi
-    wasm-ld --no-entry --strip-all --compress-relocations -O2 -z stack-size=65536 "${objects[@]}" -o "$out"
+    "${wasm_linker[@]}" "${objects[@]}" -o "$out"
 }
 
 need_wasm() {
@@ -389,16 +411,60 @@ verb_wasm-check() {
     wasm_module "$BUILD/wasm-check/$1.wasm" "${flags[@]}"
 }
 
-# shellcheck disable=SC2120 # its argument is the script's
-verb_wasm() { # [FILE.c]: the engine for JavaScript; with FILE.c, together with the machines that it declares
-    need_wasm || die "$why"
-    if [ $# = 1 ]; then
-        local out
-        out=$BUILD/wasm/$(basename "$1" .c).wasm
-        wasm_module "$out" -- "$1" || return 1
+need_wasi() {
+    need_wasm && need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h
+}
+
+# wasi_program FILE.c FLAGS…: in two steps, as above. The stack lies below the data: who overflows it is stopped.
+wasi_program() {
+    local source=$1 out flag
+    local -a clang=(clang --target=wasm32-wasi) compiling=()
+    local -a linking=('-Wl,--strip-all' '-Wl,--stack-first' '-Wl,-z,stack-size=1048576')
+    need_wasi || die "$why"
+    for flag in "${@:2}"; do
+        case $flag in -Wl,*) linking+=("$flag") ;; *) compiling+=("$flag") ;; esac
+    done
+    out=$BUILD/wasi/$(basename "$source" .c).wasm
+    mkdir -p "$BUILD/wasi"
+    "${clang[@]}" -std=c99 -Oz -I. "${WARNINGS[@]}" -Wno-gnu-statement-expression "${compiling[@]}" \
+        -c "$source" -o "$out.o" || return 1
+    "${clang[@]}" "${linking[@]}" "$out.o" -o "$out" || return 1
+    say "$out: $(stat -c %s "$out") bytes"
+}
+
+# wasm_other FOLDER FILE…: elsewhere than the committed ones; a FILE.c together with the machines that it declares.
+wasm_other() {
+    local folder=$1 file out
+    for file in "${@:2}"; do
+        out=$folder/$(basename "$file" .c).wasm
+        case $file in
+        persistent_agent) wasm_module "$out" ;;
+        persistent_agent_files) wasm_module "$out" -DPAW_FILES ;;
+        *) wasm_module "$out" -- "$file" ;;
+        esac || return 1
         say "$out: $(stat -c %s "$out") bytes"
-        return 0
-    fi
+    done
+}
+
+# shellcheck disable=SC2120 # its arguments are the script's
+verb_wasm() { # [FILE.c]: the engine for JavaScript, or with FILE's machines; for WASI: see wasm/README.md
+    case ${1:-} in
+    --wasi) wasi_program "${@:2}" ;;
+    --toolchain)
+        use_toolchain "${2:-}"
+        [ $# -gt 2 ] || set -- "$@" persistent_agent persistent_agent_files
+        wasm_other "$BUILD/wasm/$2" "${@:3}"
+        ;;
+    '') wasm_engine ;;
+    *)
+        need_wasm || die "$why"
+        wasm_other "$BUILD/wasm" "$@"
+        ;;
+    esac
+}
+
+wasm_engine() { # the committed modules
+    need_wasm || die "$why"
     wasm_module "$BUILD/wasm/persistent_agent.wasm" || return 1
     wasm_module "$BUILD/wasm/persistent_agent_files.wasm" -DPAW_FILES || return 1
     node wasm/tools/layout.mjs || return 1
@@ -419,7 +485,8 @@ web_parts() {
     say "web build"
     say "web types"
     say "web package"
-    for file in core/{engine,wasi} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere} edge/deno; do
+    for file in core/{engine,wasi,toolchains} stores/{memory,kit,sqlite,deno-kv,kv} \
+        files/{node,inbox,everywhere,wasi} edge/deno; do
         say "web $file"
     done
     [ $web_all = 0 ] || for file in stores/durable-object edge/cloudflare browser/{run,demo}; do say "web $file"; done
@@ -454,9 +521,10 @@ verb_web-one() { # PART
         need_wasm || web_skip "$part" "$why"
         exec node wasm/test/build.mjs
         ;;
-    core/wasi)
-        need_wasm || web_skip "$part" "$why"
-        need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h || web_skip "$part" "$why"
+    core/wasi) need_wasi || web_skip "$part" "$why" ;;
+    files/wasi)
+        need_wasi || web_skip "$part" "$why"
+        web_install wasm/test || say "without npm's packages: only Node.js"
         ;;
     browser/*)
         web_install wasm/test/browser || web_skip "$part" "its npm packages could not be installed"
