@@ -916,10 +916,10 @@ PAGENT_API uint64_t pagent_stream_of(const char *agent);
 
 /* Brings the blocks of one agent, oldest first, from another store. The first must carry a snapshot. `as` NULL: the
    same canonical bytes under the same name; the agent must have been moved out (E_REFUSED otherwise), and MOVE_IN lets
-   it go on here. What was moved out of this very store comes home with what is new. DUPLICATE: all of it is here, and still
-   moved, as where it was moved out, or after an import that died before its MOVE_IN: send that one only if the agent lives
-   nowhere else. `as` a new name: a fork of its newest state, moved or not. E_EXISTS: it lives here; E_CORRUPT at a broken
-   chain. Synchronous stores only. */
+   it go on here. What was moved out of this very store comes home with what is new. DUPLICATE: all of it is here, and
+   still moved, as where it was moved out, or after an import that died before its MOVE_IN: send that one only if the
+   agent lives nowhere else. `as` a new name: a fork of its newest state, moved or not. E_EXISTS: it lives here;
+   E_CORRUPT at a broken chain. Synchronous stores only. */
 PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks, size_t size, const char *as);
 
 /* One agent as a file that can be carried anywhere: a head, then its blocks, each bound to its place in the file. To
@@ -1143,6 +1143,14 @@ static int pai_equal(const void *left, const void *right, size_t size)
 #if PAI_BUILTIN_MEMORY && __STDC_HOSTED__ /* WebAssembly's bulk memory copies and fills, but does not compare */
     return size == 0 || __builtin_memcmp(l, r, size) == 0;
 #else
+#if PAI_BUILTIN_MEMORY
+    for (; size >= 8; size -= 8, l += 8, r += 8) {
+        uint64_t a, b;
+        (void)__builtin_memcpy(&a, l, 8);
+        (void)__builtin_memcpy(&b, r, 8);
+        if (a != b) return 0;
+    }
+#endif
     while (size-- != 0) {
         if (*l++ != *r++) return 0;
     }
@@ -11674,8 +11682,8 @@ static int pai_verify_place(pagent_files *files, uint64_t stream, uint32_t numbe
     return result;
 }
 
-/* All segments of a log. One that is not there has been reported by the listing, or was trimmed since: what is behind it
-   is looked at all the same. */
+/* All segments of a log. One that is not there has been reported by the listing, or was trimmed since: what is behind
+   it is looked at all the same. */
 static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, uint32_t newest)
 {
     pagent_files *files = verify->files;
