@@ -9853,7 +9853,7 @@ static void pai_sift_listed(pai_listed *items, size_t at, size_t count)
 
 static void pai_sort_listed(pai_buffer *listed)
 {
-    pai_listed *items = pai_listed_at(listed, 0), held;
+    pai_listed *items = (pai_listed *)(void *)listed->data, held;
     size_t at, count = pai_listed_count(listed);
     for (at = count / 2; at-- != 0;) pai_sift_listed(items, at, count);
     for (at = count; at-- > 1;) {
