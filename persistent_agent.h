@@ -763,7 +763,8 @@ typedef struct pagent_request {
     uint32_t size;             /* sizeof(pagent_request) */
     uint32_t verb;             /* enum pagent_verb */
     const char *agent;         /* its name */
-    const char *id;            /* sender's id, up to 127 bytes: the same id is applied once. NULL: none */
+    const char *id;            /* sender's, up to 127 bytes: applied once, as long as it is among the agent's last
+                                  limits.dedupe_count (16). NULL: none */
     uint64_t expected_version; /* or PAGENT_ANY; E_CONFLICT when the agent has changed since */
     const char *event;
     const char *target;
