@@ -28,6 +28,28 @@ export class PagentError extends Error {
   }
 }
 
+/** What was thrown or handed in, as a text that C can hold. Never throws. */
+export function textOf(value) {
+  try {
+    return String(value)
+      .slice(0, 4096)
+      .replace(/[\0\p{Surrogate}]/gu, '\ufffd');
+  } catch {
+    return `${typeof value} without a text`;
+  }
+}
+
+// ---- checks of what callers hand in: each names it, and says what it may be
+
+export function refuse(text) {
+  throw new PagentError('E_ARGUMENT', text);
+}
+
+export function whole(value, what, least = 0, most = 2 ** 32 - 1) {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  refuse(`${what}: ${textOf(value)} (${typeof value}) is not a whole number from ${least} to ${most}`);
+}
+
 /** Thrown by a call: how it failed. */
 export class CallFailure extends Error {
   constructor(message, { final = false, code = 0, retryAfterMs = 0, notSent = false, cause } = {}) {

@@ -1,7 +1,7 @@
 // One event being handled: what a handler written in JavaScript sees, and may stage.
 
 import * as layout from './layout.js';
-import { OK, PagentError, nameOf, result } from './errors.js';
+import { OK, nameOf, refuse, result, textOf } from './errors.js';
 import { fromBytes, toBytes } from './linear.js';
 
 const EVENT_KINDS = [
@@ -140,13 +140,10 @@ export class Step {
     } catch (error) {
       if (this.#touched) this.#host.contexts.forget(exports.step_agent(step));
       if (error instanceof StepError && error.code === result.E_MEMORY) return error.code;
-      return this.#host.linear.frame(() =>
-        exports.step_fail(
-          step,
-          error instanceof StepError ? error.code : result.E_ARGUMENT,
-          this.#host.linear.pushText(error instanceof StepError ? error.message : `${error}`),
-        ),
-      );
+      const [code, text] =
+        error instanceof StepError ? [error.code, error.message] : [result.E_ARGUMENT, textOf(error)];
+      const { linear } = this.#host;
+      return linear.frame(() => exports.step_fail(step, code, linear.pushBytes(toBytes(`${text}\0`))));
     } finally {
       this.#step = 0;
       this.#value = undefined;
@@ -154,7 +151,7 @@ export class Step {
   }
 
   get #at() {
-    if (this.#step === 0) throw new PagentError('E_ARGUMENT', 'the step is over: handlers must not keep it');
+    if (this.#step === 0) refuse('the step is over: handlers must not keep it');
     return this.#step;
   }
 
@@ -307,6 +304,6 @@ export class Step {
   }
 
   fail(text, code = -1) {
-    throw new StepError(code < 0 ? code : -code || -1, `${text}`);
+    throw new StepError(-Math.abs(code | 0) || -1, textOf(text));
   }
 }
