@@ -13,10 +13,11 @@ import {
   OK,
   PENDING,
   PagentError,
+  known,
   nameOf,
   result,
 } from './errors.js';
-import { Linear, toBytes } from './linear.js';
+import { Linear, fromBytes, nameBytes, toBytes } from './linear.js';
 import { buildMachine, handlerOf, isGuard } from './machine.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
 import { Contexts, Step, kindOfEvent, readable } from './step.js';
@@ -189,7 +190,7 @@ export class Engine {
     const { linear, options, exports } = { linear: this.#linear, options: this.#options, exports: this.#exports };
     const { store, limits = {} } = options;
     for (const [number, machine] of (options.machines ?? []).entries()) {
-      this.#machines.push(buildMachine(linear, machine, number, (which) => exports.handler(which)));
+      this.#machines.push(buildMachine(linear, machine, number, exports.handler, limits.contextSizeMax || 16 << 20));
     }
     for (let index = 0, address; (address = exports.own_machine(index)) !== 0; index++) {
       this.#machines.push({ name: linear.text(linear.u32(address + layout.machine.name)), address, own: true });
@@ -555,12 +556,12 @@ export class Engine {
     const [code, view] = linear.frame(() => {
       const out = linear.push(4);
       let opened;
-      if (typeof agent === 'string') {
-        opened = this.#exports.view_open(linear.pushText(agent), version, out);
-      } else {
+      if (agent !== null && typeof agent === 'object') {
         const stream = linear.push(8);
-        linear.setHex(stream, agent.stream);
+        linear.setHex(stream, known(agent, ['stream'], 'agent').stream);
         opened = this.#exports.view_open_stream(stream, version, out);
+      } else {
+        opened = this.#exports.view_open(linear.pushText(agent, 'agent'), version, out);
       }
       return [opened, linear.u32(out)];
     });
@@ -628,7 +629,7 @@ export class Engine {
   #readContext(name, bytes) {
     const machine = this.#machines.findLast((known) => known.name === name);
     if (!machine?.json) return bytes;
-    return JSON.parse(bytes.length === 0 ? machine.initial : new TextDecoder().decode(bytes));
+    return JSON.parse(bytes.length === 0 ? machine.initial : fromBytes(bytes));
   }
 
   #readEntry(view, index) {
@@ -826,6 +827,7 @@ export class Engine {
 
   async import(bytes, { as, id, again = false } = {}) {
     this.#live();
+    if (id !== undefined) nameBytes(id, 'id'); // before anything is imported
     const { name, moved, last, blocks } = this.#openPortable(bytes);
     if (as === undefined && !moved) {
       throw new PagentError(
@@ -868,7 +870,7 @@ export class Engine {
   #importBlocks(blocks, as) {
     const linear = this.#linear;
     return linear.frame(() => {
-      const code = this.#exports.import_blocks(linear.pushBytes(blocks), blocks.length, linear.pushText(as));
+      const code = this.#exports.import_blocks(linear.pushBytes(blocks), blocks.length, linear.pushOptional(as, 'as'));
       if (code < OK) throw this.#error(code);
       return code !== DUPLICATE;
     });
@@ -938,7 +940,7 @@ export class Engine {
     this.#written = [];
     const code = this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0);
     if (code !== OK) throw this.#error(code);
-    const text = this.#written.map((piece) => new TextDecoder().decode(piece)).join('');
+    const text = this.#written.map((piece) => fromBytes(piece)).join('');
     this.#written = [];
     void linear;
     return text;

@@ -45,6 +45,19 @@ export function refuse(text) {
   throw new PagentError('E_ARGUMENT', text);
 }
 
+/** An object of these keys and no others: what is misspelt must not be as if it were absent. */
+export function known(object, keys, what) {
+  if (object === null || typeof object !== 'object') refuse(`${what}: ${textOf(object)} is not an object`);
+  for (const key in object) if (!keys.includes(key)) refuse(`${what}: '${key}' is not one of ${keys.join(', ')}`);
+  return object;
+}
+
+/** A function, or none: undefined. */
+export function callable(value, what) {
+  if (value === null || value === undefined || typeof value === 'function') return value ?? undefined;
+  refuse(`${what}: ${textOf(value)} is not a function`);
+}
+
 export function whole(value, what, least = 0, most = 2 ** 32 - 1) {
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   refuse(`${what}: ${textOf(value)} (${typeof value}) is not a whole number from ${least} to ${most}`);

@@ -28,7 +28,8 @@ export const kindOfEvent = (kind) => EVENT_KINDS[kind] ?? `${kind}`;
 /** Bytes with their two usual readings. */
 export function readable(object) {
   object.text = () => fromBytes(object.data);
-  object.json = () => (object.data.length === 0 ? undefined : JSON.parse(fromBytes(object.data)));
+  object.json = () =>
+    object.data.length === 0 ? undefined : JSON.parse(fromBytes(object.data).replace(/^\ufeff/, ''));
   return object;
 }
 
@@ -229,7 +230,7 @@ export class Step {
       const bytes = toBytes(data);
       const id = linear.push(layout.effect_id.SIZE);
       this.#check(
-        verb(this.#at, linear.pushText(name), linear.pushBytes(bytes), bytes.length, id),
+        verb(this.#at, linear.pushText(name, what), linear.pushBytes(bytes), bytes.length, id),
         `${what} '${name}'`,
       );
       return linear.effectId(id);
@@ -248,12 +249,16 @@ export class Step {
 
   timer(name, at) {
     const { linear, exports } = this.#host;
-    linear.frame(() => this.#check(exports.step_timer(this.#at, linear.pushText(name), Number(at)), `timer '${name}'`));
+    linear.frame(() =>
+      this.#check(exports.step_timer(this.#at, linear.pushText(name, 'timer'), Number(at)), `timer '${name}'`),
+    );
   }
 
   clearTimer(name) {
     const { linear, exports } = this.#host;
-    linear.frame(() => this.#check(exports.step_clear_timer(this.#at, linear.pushText(name)), `timer '${name}'`));
+    linear.frame(() =>
+      this.#check(exports.step_clear_timer(this.#at, linear.pushText(name, 'timer')), `timer '${name}'`),
+    );
   }
 
   send(agent, signal, data) {
@@ -263,8 +268,8 @@ export class Step {
       this.#check(
         exports.step_send(
           this.#at,
-          linear.pushText(agent),
-          linear.pushText(signal),
+          linear.pushText(agent, 'agent'),
+          linear.pushText(signal, 'signal'),
           linear.pushBytes(bytes),
           bytes.length,
         ),
