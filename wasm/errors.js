@@ -63,6 +63,11 @@ export function whole(value, what, least = 0, most = 2 ** 32 - 1) {
   refuse(`${what}: ${textOf(value)} (${typeof value}) is not a whole number from ${least} to ${most}`);
 }
 
+/** Of time: Infinity is never. */
+export function moment(value, what) {
+  if (typeof value !== 'number' || value !== value) refuse(`${what}: ${textOf(value)} is not milliseconds since 1970`);
+}
+
 /** Thrown by a call: how it failed. */
 export class CallFailure extends Error {
   constructor(message, { final = false, code = 0, retryAfterMs = 0, notSent = false, cause } = {}) {

@@ -156,7 +156,7 @@ export class Linear {
       const at = this.#room(SHORT),
         u8 = this.u8;
       let i = 0;
-      for (let code; (code = text.charCodeAt(i)) > 0 && code < 128; i++) u8[at + i] = code;
+      for (let code; i < text.length && (code = text.charCodeAt(i)) < 128 && code > 0; i++) u8[at + i] = code;
       u8[at + i] = 0;
       if (i === text.length) return at;
     }

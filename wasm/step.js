@@ -1,8 +1,8 @@
 // One event being handled: what a handler written in JavaScript sees, and may stage.
 
 import * as layout from './layout.js';
-import { OK, nameOf, refuse, result, textOf } from './errors.js';
-import { fromBytes, toBytes } from './linear.js';
+import { OK, known, moment, nameOf, refuse, result, textOf, whole } from './errors.js';
+import { bytesOf, fromBytes, jsonOf, toBytes } from './linear.js';
 
 const EVENT_KINDS = [
   '',
@@ -36,10 +36,39 @@ export function readable(object) {
 const encoder = new TextEncoder();
 const NONE = new Uint8Array(0);
 
+const isObject = (value) => typeof value === 'object' && value !== null;
+
+/** The objects of a value, each before those that are in it. */
+function objectsOf(value) {
+  const found = [];
+  const look = (value) => isObject(value) && found.push(value);
+  look(value);
+  for (const object of found) for (const key in object) look(object[key]);
+  return found;
+}
+
+/** Whether a value is what its JSON would be read as, of objects that nobody else has: those made here, each once. */
+function isMade(value, made) {
+  let next = 0;
+  const fits = (value) =>
+    isObject(value)
+      ? value === made[next++]
+      : typeof value === 'string' || typeof value === 'boolean' || value === null || Number.isFinite(value);
+  if (!fits(value)) return false;
+  for (let at = 0; at < next; at++) {
+    const object = made[at];
+    if (Array.isArray(object)) {
+      for (let i = 0; i < object.length; i++) if (!fits(object[i])) return false; // faster than by keys
+    } else for (const key in object) if (!fits(object[key])) return false;
+  }
+  return true;
+}
+
 /**
  * JSON contexts as live objects. The truth is the UTF-8 text that the engine holds: an object is used again only while
- * that text is the one that it was written as, so a step that was undone can leave nothing behind. The object's text is
- * kept in linear memory, too: it is encoded there once, and compared and copied there.
+ * that text is the one that it was written as, so a step that was undone can leave nothing behind; and only while it is
+ * made of nothing but what was read here: what a handler put in, others may have, too. The object's text is kept in
+ * linear memory: it is encoded there once, and compared and copied there.
  */
 export class Contexts {
   #linear;
@@ -51,24 +80,32 @@ export class Contexts {
     this.#exports = exports;
   }
 
-  /** The value that the context was written from; undefined: it is another. */
-  known(agent, step) {
-    const kept = this.#kept.get(agent);
-    return kept !== undefined && this.#exports.step_is_context(step, kept.at, kept.size) !== 0 ? kept.value : undefined;
+  #keep(agent) {
+    let kept = this.#kept.get(agent);
+    if (kept === undefined) {
+      if (this.#kept.size >= CACHE_MAX) for (const other of [...this.#kept.keys()]) this.forget(other);
+      kept = { at: 0, bytes: NONE, size: 0, room: 0, value: undefined, made: NONE };
+      this.#kept.set(agent, kept);
+    }
+    return kept;
+  }
+
+  /** The context as a value; then comes `write`, or `forget`. */
+  take(agent, step, read) {
+    const kept = this.#keep(agent);
+    if (kept.value === undefined || this.#exports.step_is_context(step, kept.at, kept.size) === 0) {
+      kept.value = read();
+      kept.made = objectsOf(kept.value);
+    }
+    return kept.value;
   }
 
   /** Writes it as JSON into the engine's context. Returns the engine's result. */
   write(agent, step, value) {
-    const text = JSON.stringify(value);
-    if (text === undefined) throw new TypeError('the context cannot be written as JSON');
-    let kept = this.#kept.get(agent);
-    if (kept === undefined) {
-      if (this.#kept.size >= CACHE_MAX) for (const other of [...this.#kept.keys()]) this.forget(other);
-      kept = { at: 0, bytes: NONE, size: 0, room: 0, value };
-      this.#kept.set(agent, kept);
-    }
+    const text = jsonOf(value, 'the context');
+    const kept = this.#keep(agent);
     kept.size = this.#encode(kept, text);
-    kept.value = value;
+    kept.value = isMade(value, kept.made) ? value : undefined;
     return this.#exports.step_set_context(step, kept.at, kept.size);
   }
 
@@ -112,6 +149,7 @@ export class Step {
   #host; // { exports, linear, contexts }
   #step = 0; // address; 0: over
   #machine;
+  #guard;
   #touched = false;
   #value;
   #event;
@@ -127,15 +165,16 @@ export class Step {
     const { exports } = this.#host;
     this.#step = step;
     this.#machine = machine;
+    this.#guard = guard;
     this.#touched = false;
     this.#event = undefined;
     try {
       const answer = handler(this);
-      if (guard) return answer ? 1 : 0;
-      if (answer !== undefined && typeof answer?.then === 'function') {
+      if (typeof answer?.then === 'function') {
         answer.then(undefined, () => {});
-        throw new TypeError('a handler must be synchronous: begin a call instead');
+        throw new TypeError('handlers and guards must be synchronous: begin a call instead');
       }
+      if (guard) return answer ? 1 : 0;
       if (this.#touched) this.#writeContext();
       return OK;
     } catch (error) {
@@ -156,15 +195,22 @@ export class Step {
     return this.#step;
   }
 
+  /** The address, for what changes or begins something. */
+  get #acting() {
+    if (this.#guard) refuse('a guard only looks: change and begin things in an action');
+    return this.#at;
+  }
+
   #check(code, what) {
     if (code >= OK) return code;
     throw new StepError(code, `${what}: ${this.#host.linear.text(this.#host.exports.message(code))} (${nameOf(code)})`);
   }
 
   get event() {
+    const step = this.#at;
     if (this.#event !== undefined) return this.#event;
     const { linear, exports } = this.#host;
-    const at = exports.step_event(this.#at);
+    const at = exports.step_event(step);
     const of = layout.event;
     this.#event = readable({
       kind: kindOfEvent(linear.u32(at + of.kind)),
@@ -191,35 +237,39 @@ export class Step {
   }
 
   get context() {
+    const step = this.#at;
     if (this.#touched) return this.#value;
     const { exports, contexts } = this.#host;
-    const step = this.#at;
-    let value;
-    if (this.#machine.json) value = contexts.known(exports.step_agent(step), step);
-    this.#value = value === undefined ? this.#readContext() : value;
+    this.#value =
+      this.#machine.json && !this.#guard
+        ? contexts.take(exports.step_agent(step), step, this.#readContext)
+        : this.#readContext(); // a guard's own: what it does to it must not be seen again
     this.#touched = true;
     return this.#value;
   }
 
   set context(value) {
-    void this.#at;
+    void this.#acting;
     this.#value = value;
     this.#touched = true;
   }
 
-  #readContext() {
+  #readContext = () => {
     const { linear, exports } = this.#host;
     const at = exports.step_context(this.#step, this.#size);
     const bytes = linear.copy(at, linear.u32(this.#size));
     if (!this.#machine.json) return bytes;
     return JSON.parse(bytes.length === 0 ? this.#machine.initial : fromBytes(bytes));
-  }
+  };
 
   #writeContext() {
     const { linear, exports, contexts } = this.#host;
-    const code = this.#machine.json
-      ? contexts.write(exports.step_agent(this.#step), this.#step, this.#value)
-      : linear.frame(() => exports.step_set_context(this.#step, linear.pushBytes(this.#value), this.#value.length));
+    const step = this.#step;
+    const write = () => {
+      const bytes = bytesOf(this.#value) ?? refuse(`the context: ${textOf(this.#value)} is not bytes`);
+      return exports.step_set_context(step, linear.pushBytes(bytes), bytes.length);
+    };
+    const code = this.#machine.json ? contexts.write(exports.step_agent(step), step, this.#value) : linear.frame(write);
     if (code < OK) this.#check(code, 'the context');
   }
 
@@ -230,7 +280,7 @@ export class Step {
       const bytes = toBytes(data);
       const id = linear.push(layout.effect_id.SIZE);
       this.#check(
-        verb(this.#at, linear.pushText(name, what), linear.pushBytes(bytes), bytes.length, id),
+        verb(this.#acting, linear.pushText(name, what), linear.pushBytes(bytes), bytes.length, id),
         `${what} '${name}'`,
       );
       return linear.effectId(id);
@@ -241,23 +291,26 @@ export class Step {
     return this.#issue('call', name, request, (...words) => this.#host.exports.step_call(...words));
   }
 
-  ask(approval, payload, { deadline = Infinity } = {}) {
+  ask(approval, payload, options = {}) {
+    const { deadline = Infinity } = known(options, ['deadline'], 'ask: options');
+    moment(deadline, 'ask: deadline');
     return this.#issue('approval', approval, payload, (step, name, data, size, id) =>
       this.#host.exports.step_ask(step, name, data, size, deadline, id),
     );
   }
 
   timer(name, at) {
+    moment(at, `timer '${name}'`);
     const { linear, exports } = this.#host;
     linear.frame(() =>
-      this.#check(exports.step_timer(this.#at, linear.pushText(name, 'timer'), Number(at)), `timer '${name}'`),
+      this.#check(exports.step_timer(this.#acting, linear.pushText(name, 'timer'), at), `timer '${name}'`),
     );
   }
 
   clearTimer(name) {
     const { linear, exports } = this.#host;
     linear.frame(() =>
-      this.#check(exports.step_clear_timer(this.#at, linear.pushText(name, 'timer')), `timer '${name}'`),
+      this.#check(exports.step_clear_timer(this.#acting, linear.pushText(name, 'timer')), `timer '${name}'`),
     );
   }
 
@@ -267,7 +320,7 @@ export class Step {
     linear.frame(() =>
       this.#check(
         exports.step_send(
-          this.#at,
+          this.#acting,
           linear.pushText(agent, 'agent'),
           linear.pushText(signal, 'signal'),
           linear.pushBytes(bytes),
@@ -283,7 +336,7 @@ export class Step {
     linear.frame(() => {
       const id = linear.push(layout.effect_id.SIZE);
       linear.setEffectId(id, effect);
-      this.#check(exports.step_cancel(this.#at, id), `effect ${effect}`);
+      this.#check(exports.step_cancel(this.#acting, id), `effect ${effect}`);
     });
   }
 
@@ -291,7 +344,10 @@ export class Step {
     const { linear, exports } = this.#host;
     const bytes = toBytes(data);
     linear.frame(() =>
-      this.#check(exports.step_remember(this.#at, kind, linear.pushBytes(bytes), bytes.length), 'remember'),
+      this.#check(
+        exports.step_remember(this.#acting, whole(kind, 'kind'), linear.pushBytes(bytes), bytes.length),
+        'remember',
+      ),
     );
   }
 
@@ -303,7 +359,7 @@ export class Step {
     const { linear, exports } = this.#host;
     return linear.frame(() => {
       const entry = linear.push(layout.entry.SIZE);
-      this.#check(exports.step_entry(this.#at, index, entry), `transcript entry ${index}`);
+      this.#check(exports.step_entry(this.#at, whole(index, 'index'), entry), `transcript entry ${index}`);
       return readable({ kind: linear.u32(entry + layout.entry.kind), data: linear.bytes(entry + layout.entry.data) });
     });
   }

@@ -13,7 +13,8 @@ const doing = (action, more = {}) => ({
   states: { on: { waits: ['work', 'ok'] }, off: { final: true } },
   transitions: [
     { from: 'on', event: 'go', action, ...more.row },
-    { from: 'on', event: 'add', action: (step) => void (step.context.n = (step.context.n ?? 0) + 1) },
+    { from: 'on', event: 'add', action: more.add ?? ((step) => void (step.context.n = (step.context.n ?? 0) + 1)) },
+    ...(more.rows ?? []).map(([event, action]) => ({ from: 'on', event, action })),
     ...['nap.timer', 'work.result', 'work.failure', 'ok.approved', 'ok.rejected', 'ok.expired'].map((event) => ({
       from: 'on',
       event,
@@ -76,6 +77,155 @@ for (const [what, action] of Object.entries(throwing))
     equal(status, 'parked');
     check(error.text !== '', 'it has a text');
   });
+
+// ---- guards and contexts
+
+const guarded = (guard) => ({ row: { guard }, machine: { initial: { n: 5 } } });
+
+test('a guard that changes the context in place changes nothing', async () => {
+  const tries = (step) => (step.context.n -= 100) > 0;
+  const engine = await opened(undefined, guarded(tries));
+  await fails('E_REFUSED', () => engine.post('a', 'go'));
+  await engine.post('a', 'add');
+  await fails('E_REFUSED', () => engine.post('a', 'go'));
+  await engine.post('a', 'add');
+  equal((await engine.view('a')).context.n, 7);
+  await engine.close();
+});
+
+const acting = {
+  'assigns the context': (step) => void (step.context = { n: 1 }),
+  'begins a call': (step) => step.call('work'),
+  'asks for approval': (step) => step.ask('ok'),
+  'sets a timer': (step) => step.timer('nap', 1),
+  'clears a timer': (step) => step.clearTimer('nap'),
+  'sends a signal': (step) => step.send('b', 'add'),
+  'cancels an effect': (step) => step.cancel('1.0'),
+  'remembers something': (step) => step.remember(1, 'x'),
+};
+for (const [what, act] of Object.entries(acting))
+  test(`a guard that ${what} fails`, async () => {
+    for (const answer of [true, false]) {
+      const { status, error, context, effects, transcript } = await gone(
+        undefined,
+        guarded((step) => (act(step), answer)),
+      );
+      equal(status, 'parked');
+      check(/a guard only looks/.test(error.text), error.text);
+      equal(context.n, 5);
+      equal(effects.length + transcript.length, 0);
+    }
+  });
+
+test('a guard that is asynchronous fails', async () => {
+  for (const guard of [
+    async () => false,
+    async () => {
+      throw new Error('later');
+    },
+  ]) {
+    const { status, error, context } = await gone((step) => void (step.context.n = 0), guarded(guard));
+    equal(status, 'parked');
+    check(/synchronous/.test(error.text), error.text);
+    equal(context.n, 5);
+  }
+});
+
+test('agents that were given the same object do not share it', async () => {
+  const SHARED = { list: [], n: 0 };
+  const ways = {
+    'as a whole': (step) => void (step.context = SHARED),
+    within: (step) => void (step.context.inner = SHARED),
+    twice: (step) => void Object.assign(step.context, { n: 0, list: (step.context.other = []) }),
+  };
+  for (const [what, action] of Object.entries(ways)) {
+    const add = (step) => void (step.context.inner ?? step.context).list.push(1);
+    const engine = await opened(action, { machine: { signals: ['go', 'add', 'push'] }, rows: [['push', add]] });
+    for (const agent of ['a', 'b']) await engine.post(agent, 'go');
+    for (let n = 0; n < 3; n++) await engine.post('a', 'push');
+    await engine.post('b', 'push');
+    const [a, b] = [await engine.view('a'), await engine.view('b')];
+    equal(JSON.stringify((a.context.inner ?? a.context).list), '[1,1,1]');
+    equal(JSON.stringify((b.context.inner ?? b.context).list), '[1]');
+    equal(JSON.stringify(a.context.other ?? []), '[]');
+    equal(SHARED.list.length, 0);
+    check(b.status === 'waiting' || b.status === 'running', `${what}: ${b.status}`);
+    await engine.close();
+  }
+});
+
+test('what a context holds is what its JSON says, already in the next step', async () => {
+  const seen = [];
+  const look = ({ context }) => void seen.push(typeof context.date, context.nan, 'none' in context, context.map);
+  const engine = await opened(
+    (step) =>
+      Object.assign(step.context, { date: new Date(0), nan: NaN, none: undefined, map: { m: new Map([[1, 2]]) } }) &&
+      undefined,
+    { machine: { signals: ['go', 'add', 'look'] }, rows: [['look', look]] },
+  );
+  await engine.post('a', 'go');
+  await engine.post('a', 'look');
+  equal(JSON.stringify(seen), '["string",null,false,{"m":{}}]');
+  await engine.close();
+});
+
+for (const [what, value] of Object.entries({
+  text: 'hello',
+  'a number': 5,
+  'a list': [1],
+  null: null,
+  undefined,
+  object: {},
+}))
+  test(`a context of bytes that is assigned ${what} fails`, async () => {
+    const { status, error, contextBytes } = await gone((step) => void (step.context = value), {
+      machine: { context: 'bytes', initial: 2 },
+      add: () => {},
+    });
+    equal(status, 'parked');
+    check(/is not bytes/.test(error.text), error.text);
+    equal(`${contextBytes}`, '0,0');
+  });
+
+test('a context of bytes takes bytes of any kind', async () => {
+  const bytes = new Uint8Array([1, 2, 3, 4]);
+  for (const value of [bytes, bytes.buffer, new DataView(bytes.buffer), new Float32Array(bytes.buffer)]) {
+    const more = { machine: { context: 'bytes', initial: 2 }, add: () => {} };
+    equal(`${(await gone((step) => void (step.context = value), more)).contextBytes}`, '1,2,3,4');
+  }
+});
+
+for (const [what, action] of Object.entries({
+  'a timer at no time': (step) => step.timer('nap'),
+  'a timer at NaN': (step) => step.timer('nap', NaN),
+  'a timer at a text': (step) => step.timer('nap', '12'),
+  'a deadline of NaN': (step) => step.ask('ok', 1, { deadline: NaN }),
+  'a misspelt deadline': (step) => step.ask('ok', 1, { deadlineMs: 5 }),
+  'an entry of no kind': (step) => step.remember('note', 1),
+  'a signal to a name with a zero': (step) => step.send('b\0zz', 'add'),
+  "an effect's id that is none": (step) => step.cancel('x'),
+}))
+  test(`${what} fails`, async () => {
+    const { status, error, effects } = await gone((step) => void action(step));
+    equal(status, 'parked');
+    check(/^PagentError: /.test(error.text), error.text);
+    equal(effects.length, 0);
+  });
+
+test('a step that is over says so, whatever is asked of it', async () => {
+  let kept;
+  const engine = await opened((step) => {
+    kept = step;
+    step.context.n = 1;
+    void step.event;
+  });
+  await engine.post('a', 'go');
+  for (const word of ['context', 'event', 'agent', 'version', 'now', 'transcriptCount'])
+    check(/the step is over/.test((await fails('E_ARGUMENT', () => kept[word])).message), word);
+  await fails('E_ARGUMENT', () => kept.call('work'));
+  await fails('E_ARGUMENT', () => (kept.context = 1));
+  await engine.close();
+});
 
 // ---- names and data
 
