@@ -29,7 +29,7 @@ export class PagentError extends Error {
 }
 
 /** What was thrown or handed in, as a text that C can hold. Never throws. */
-export function textOf(value) {
+export function printable(value) {
   try {
     return String(value)
       .slice(0, 4096)
@@ -47,7 +47,7 @@ export function refuse(text) {
 
 /** An object of these keys and no others: what is misspelt must not be as if it were absent. */
 export function known(object, keys, what) {
-  if (object === null || typeof object !== 'object') refuse(`${what}: ${textOf(object)} is not an object`);
+  if (object === null || typeof object !== 'object') refuse(`${what}: ${printable(object)} is not an object`);
   for (const key in object) if (!keys.includes(key)) refuse(`${what}: '${key}' is not one of ${keys.join(', ')}`);
   return object;
 }
@@ -55,17 +55,18 @@ export function known(object, keys, what) {
 /** A function, or none: undefined. */
 export function callable(value, what) {
   if (value === null || value === undefined || typeof value === 'function') return value ?? undefined;
-  refuse(`${what}: ${textOf(value)} is not a function`);
+  refuse(`${what}: ${printable(value)} is not a function`);
 }
 
 export function whole(value, what, least = 0, most = 2 ** 32 - 1) {
   if (Number.isInteger(value) && value >= least && value <= most) return value;
-  refuse(`${what}: ${textOf(value)} (${typeof value}) is not a whole number from ${least} to ${most}`);
+  refuse(`${what}: ${printable(value)} (${typeof value}) is not a whole number from ${least} to ${most}`);
 }
 
 /** Of time: Infinity is never. */
 export function moment(value, what) {
-  if (typeof value !== 'number' || value !== value) refuse(`${what}: ${textOf(value)} is not milliseconds since 1970`);
+  if (typeof value !== 'number' || value !== value)
+    refuse(`${what}: ${printable(value)} is not milliseconds since 1970`);
 }
 
 /** Thrown by a call: how it failed. */

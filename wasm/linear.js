@@ -1,7 +1,7 @@
 // Linear memory of one engine: typed views that survive its growth, text and bytes in and out, a stack for arguments.
 
 import * as layout from './layout.js';
-import { PagentError, refuse, textOf } from './errors.js';
+import { PagentError, refuse, printable } from './errors.js';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
@@ -32,7 +32,7 @@ export function jsonOf(value, what) {
   try {
     text = JSON.stringify(value);
   } catch (error) {
-    why = textOf(error);
+    why = printable(error);
   }
   if (text === undefined || (text === '{}' && !isPlain(value)))
     refuse(`${what}: ${why ?? {}.toString.call(value)} is neither bytes nor text nor JSON`);
@@ -52,7 +52,7 @@ export function nameBytes(name, what, most = NAME_MAX) {
   const bytes = typeof name === 'string' && !/[\0\p{Surrogate}]/u.test(name) ? encoder.encode(`${name}\0`) : NOTHING;
   if (bytes.length < 2 || bytes.length > most + 1)
     refuse(
-      `${what}: '${textOf(name)}' is no name: a string of 1 to ${most} bytes of UTF-8, without zeros and half characters`,
+      `${what}: '${printable(name)}' is no name: a string of 1 to ${most} bytes of UTF-8, without zeros and half characters`,
     );
   return bytes;
 }
@@ -207,7 +207,7 @@ export class Linear {
       view.setUint32(at + 4, WORD - 1, true);
       return;
     }
-    if (!Number.isInteger(value) || value < 0) refuse(`${textOf(value)} is not a whole number`);
+    if (!Number.isInteger(value) || value < 0) refuse(`${printable(value)} is not a whole number`);
     view.setUint32(at, value % WORD, true);
     view.setUint32(at + 4, value / WORD, true);
   }
@@ -219,7 +219,7 @@ export class Linear {
 
   setHex(at, text, what = 'stream') {
     if (typeof text !== 'string' || !/^[0-9a-f]{1,16}$/i.test(text))
-      refuse(`${what}: '${textOf(text)}' is not 1 to 16 hex digits`);
+      refuse(`${what}: '${printable(text)}' is not 1 to 16 hex digits`);
     const digits = text.padStart(16, '0');
     this.setU32(at, parseInt(digits.slice(8), 16));
     this.setU32(at + 4, parseInt(digits.slice(0, 8), 16));
@@ -257,8 +257,8 @@ export class Linear {
   }
 
   setEffectId(at, id) {
-    const [, version, index] = /^(\d{1,15})\.(\d{1,9})$/.exec(textOf(id)) ?? [];
-    if (version === undefined) refuse(`effect: '${textOf(id)}' is not an effect's id like "12.0"`);
+    const [, version, index] = /^(\d{1,15})\.(\d{1,9})$/.exec(printable(id)) ?? [];
+    if (version === undefined) refuse(`effect: '${printable(id)}' is not an effect's id like "12.0"`);
     this.setNumber(at + layout.effect_id.version, Number(version));
     this.setU32(at + layout.effect_id.index, Number(index));
   }

@@ -1,7 +1,7 @@
 // Machines written as plain objects, built as the header's const tables in linear memory.
 
 import * as layout from './layout.js';
-import { PagentError, callable, known, refuse, textOf, whole } from './errors.js';
+import { PagentError, callable, known, refuse, printable, whole } from './errors.js';
 import { NAME_MAX, jsonOf, nameBytes, toBytes } from './linear.js';
 
 const CRASH = ['repeat', 'once', 'wait'];
@@ -31,14 +31,15 @@ export function buildMachine(linear, source, number, handler, contextSizeMax) {
     return build(linear, source, number, handler, contextSizeMax);
   } catch (error) {
     const name = typeof source?.name === 'string' ? `'${source.name}'` : `number ${number}`;
-    throw new PagentError('E_MACHINE', `machine ${name}: ${textOf(error?.message ?? error)}`, { cause: error });
+    throw new PagentError('E_MACHINE', `machine ${name}: ${printable(error?.message ?? error)}`, { cause: error });
   }
 }
 
 function build(linear, source, number, handler, contextSizeMax) {
   known(source, MACHINE, 'machine');
   const { name, version = 1, context = 'json', initial, states, transitions = [], calls = {} } = source;
-  if (context !== 'json' && context !== 'bytes') refuse(`context: '${textOf(context)}' is neither "json" nor "bytes"`);
+  if (context !== 'json' && context !== 'bytes')
+    refuse(`context: '${printable(context)}' is neither "json" nor "bytes"`);
   if (!Array.isArray(transitions)) refuse('transitions: not an array');
   const names = Object.keys(known(states, Object.keys(states ?? {}), 'states'));
   const specs = Object.entries(known(calls, Object.keys(calls ?? {}), 'calls'));
@@ -78,7 +79,7 @@ function build(linear, source, number, handler, contextSizeMax) {
       const what = `call '${name}'`;
       known(from, CALL, what);
       const crash = CRASH.indexOf(from.crash ?? 'repeat');
-      if (crash < 0) refuse(`${what}: crash '${textOf(from.crash)}' is not one of ${CRASH}`);
+      if (crash < 0) refuse(`${what}: crash '${printable(from.crash)}' is not one of ${CRASH}`);
       const number = (key) => whole(from[key] ?? 0, `${what}: ${key}`);
       return {
         name: text(name, what),

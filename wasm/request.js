@@ -37,7 +37,8 @@ export function pushRequest(linear, verb, agent, options, { event, target, decis
     linear.setNumber(at + of.expected_version, whole(expectedVersion, 'expectedVersion', 1, LAST));
   if (effect !== undefined) linear.setEffectId(at + of.effect, effect);
   if (digest !== undefined) linear.setHex(at + of.digest, digest, 'digest');
-  if (version !== undefined) linear.setNumber(at + of.version, whole(version, 'version', 0, LAST));
+  if (verb === VERBS.rollback || verb === VERBS.fork)
+    linear.setNumber(at + of.version, whole(version, 'version', verb === VERBS.fork ? 0 : 1, LAST));
   if (force) linear.setU32(at + of.force, 1);
   return at;
 }

@@ -1,7 +1,7 @@
 // One event being handled: what a handler written in JavaScript sees, and may stage.
 
 import * as layout from './layout.js';
-import { OK, known, moment, nameOf, refuse, result, textOf, whole } from './errors.js';
+import { OK, known, moment, nameOf, refuse, result, printable, whole } from './errors.js';
 import { bytesOf, fromBytes, jsonOf, toBytes } from './linear.js';
 
 const EVENT_KINDS = [
@@ -181,7 +181,7 @@ export class Step {
       if (this.#touched) this.#host.contexts.forget(exports.step_agent(step));
       if (error instanceof StepError && error.code === result.E_MEMORY) return error.code;
       const [code, text] =
-        error instanceof StepError ? [error.code, error.message] : [result.E_ARGUMENT, textOf(error)];
+        error instanceof StepError ? [error.code, error.message] : [result.E_ARGUMENT, printable(error)];
       const { linear } = this.#host;
       return linear.frame(() => exports.step_fail(step, code, linear.pushBytes(toBytes(`${text}\0`))));
     } finally {
@@ -266,7 +266,7 @@ export class Step {
     const { linear, exports, contexts } = this.#host;
     const step = this.#step;
     const write = () => {
-      const bytes = bytesOf(this.#value) ?? refuse(`the context: ${textOf(this.#value)} is not bytes`);
+      const bytes = bytesOf(this.#value) ?? refuse(`the context: ${printable(this.#value)} is not bytes`);
       return exports.step_set_context(step, linear.pushBytes(bytes), bytes.length);
     };
     const code = this.#machine.json ? contexts.write(exports.step_agent(step), step, this.#value) : linear.frame(write);
@@ -365,6 +365,6 @@ export class Step {
   }
 
   fail(text, code = -1) {
-    throw new StepError(-Math.abs(code | 0) || -1, textOf(text));
+    throw new StepError(-Math.abs(code | 0) || -1, printable(text));
   }
 }

@@ -1,6 +1,7 @@
 // What a program may hand in wrongly: it is told so by name, and nothing else happens.
 
 import { PagentError, open } from '../../index.js';
+import { memory } from '../../stores/memory.js';
 import { check, equal, fails, finish, test } from '../harness.mjs';
 
 /** A machine that does one thing when told to go, and counts when told to add. */
@@ -375,6 +376,117 @@ test("a context's limit is that of the machine, too", async () => {
   const engine = await open({ machines: [machine], limits: { contextSizeMax: 9 } });
   await engine.create('a', 'm');
   equal((await engine.view('a')).context.length, 9);
+  await engine.close();
+});
+
+// ---- options
+
+const { commit, read } = memory();
+const WRONG_OPTIONS = {
+  'of no object': null,
+  'with a misspelt key': { stores: memory() },
+  'with an empty store': { store: {} },
+  'with a store of half its functions': { store: { commit, read } },
+  'with the promise of a store': { store: Promise.resolve(memory()) },
+  'with a store that is null': { store: null },
+  'with one machine that is not in an array': { machines: doing() },
+  'with a call that is no function': { calls: { work: 'work' } },
+  'with a clock that is a number': { clock: 5 },
+  'with a tracer that is no function': { trace: {} },
+  'with a timer of no length': { timerMaxMs: 'x' },
+  'with a misspelt limit': { limits: { contextSize: 5 } },
+  'with a limit that is a text': { limits: { contextSizeMax: 'x' } },
+  'with a limit below none': { limits: { contextSizeMax: -1 } },
+  'with a limit of half a byte': { limits: { payloadSizeMax: 0.5 } },
+  'with a limit beyond 32 bits': { limits: { blockSizeMax: 2 ** 32 + 1 } },
+};
+for (const [what, options] of Object.entries(WRONG_OPTIONS))
+  test(`options ${what} do not open`, async () => {
+    const error = await fails('E_ARGUMENT', () => open(options));
+    check(error instanceof PagentError && error.message !== 'an argument is wrong', error.message);
+  });
+
+const every = async (items) => {
+  const found = [];
+  for await (const item of items) found.push(item.version);
+  return found;
+};
+const WRONG_ARGUMENTS = {
+  'post: a misspelt option': (engine) => engine.post('a', 'add', 1, { expectedversion: 1 }),
+  'post: an option of another verb': (engine) => engine.post('a', 'add', 1, { force: true }),
+  'post: options of no object': (engine) => engine.post('a', 'add', 1, 'once'),
+  'post: no version': (engine) => engine.post('a', 'add', 1, { expectedVersion: 0 }),
+  'post: a version as a text': (engine) => engine.post('a', 'add', 1, { expectedVersion: '1' }),
+  'post: a version without an end': (engine) => engine.post('a', 'add', 1, { expectedVersion: Infinity }),
+  'post: a version that is a symbol': (engine) => engine.post('a', 'add', 1, { expectedVersion: Symbol('x') }),
+  'approve: an effect of another kind': (engine) => engine.approve('a', { effect: Symbol('x') }),
+  'approve: a digest that is a number': (engine) => engine.approve('a', { digest: 5 }),
+  'rollback: no version': (engine) => engine.rollback('a'),
+  'rollback: version 0': (engine) => engine.rollback('a', 0),
+  'fork: no version': (engine) => engine.fork('a', undefined, 'c'),
+  'view: NaN': (engine) => engine.view('a', NaN),
+  'view: below 0': (engine) => engine.view('a', -1),
+  'view: half a version': (engine) => engine.view('a', 1.9),
+  'view: a text': (engine) => engine.view('a', 'x'),
+  'view: beyond all': (engine) => engine.view('a', 1e300),
+  'view: a stream of no hex digits': (engine) => engine.view({ stream: 'zz' }),
+  'view: a misspelt stream': (engine) => engine.view({ streams: '00' }),
+  'history: a misspelt option': (engine) => every(engine.history('a', { form: 1 })),
+  'history: below 0': (engine) => every(engine.history('a', { from: -1 })),
+  'agents: a misspelt option': (engine) => every(engine.agents({ signals: 1 })),
+  'import: nothing': (engine) => engine.import(),
+  'import: a text': (engine) => engine.import('abc'),
+  'import: a misspelt option': (engine) => engine.import(new Uint8Array(200), { name: 'c' }),
+  'diagram: another format': async (engine) => engine.diagram('m', { format: 'svg' }),
+  'diagram: a misspelt option': async (engine) => engine.diagram('m', { mark: 'on' }),
+  'trim: without full snapshots': (engine) => engine.trim(),
+};
+for (const [what, ask] of Object.entries(WRONG_ARGUMENTS))
+  test(`${what}: refused, and told why`, async () => {
+    const engine = await opened();
+    const error = await fails('E_ARGUMENT', () => ask(engine));
+    check(error instanceof PagentError && error.message !== 'an argument is wrong', error.message);
+    equal((await engine.view('a')).version, 1);
+    await engine.close();
+  });
+
+test('a refusal is a rejection, not an exception', async () => {
+  const engine = await opened();
+  for (const promise of [
+    engine.post(),
+    engine.post('a', 'add', 5n),
+    engine.approve('a', 5),
+    engine.view(),
+    engine.import(),
+  ])
+    equal(
+      await promise.then(
+        () => undefined,
+        (error) => error.code,
+      ),
+      'E_ARGUMENT',
+    );
+  await engine.close();
+});
+
+test('what is left out, or null, is no option; a history begins where it is told to', async () => {
+  const engine = await opened();
+  await engine.post('a', 'add', 1, null);
+  await engine.post('a', 'add', 1, { id: undefined, expectedVersion: undefined });
+  equal(`${await every(engine.history('a', null))}`, '1,2,3');
+  equal(`${await every(engine.history('a', { from: 0 }))}`, '1,2,3');
+  equal(`${await every(engine.history('a', { from: 2 }))}`, '2,3');
+  equal((await engine.view('a', 0)).version, 3);
+  await engine.close();
+});
+
+test('an agent of which only the stream is known can be looked at, and carried elsewhere', async () => {
+  const engine = await opened();
+  const { stream, name } = await engine.view('a');
+  equal((await engine.view({ stream })).name, name);
+  equal(`${await every(engine.history({ stream }))}`, '1');
+  equal(await engine.import(await engine.export({ stream }), { as: 'c' }), 'c');
+  equal((await engine.view('c')).parent.agent, 'a');
   await engine.close();
 });
 
