@@ -450,6 +450,20 @@ for (const [what, ask] of Object.entries(WRONG_ARGUMENTS))
     await engine.close();
   });
 
+test('an id is applied once while it is among the last limits.dedupeCount', async () => {
+  for (const dedupeCount of [undefined, 32]) {
+    const engine = await opened(undefined, undefined, { limits: { dedupeCount } });
+    const post = async (id) => (await engine.post('a', 'add', undefined, { id })).outcome;
+    const most = dedupeCount ?? 16;
+    equal(await post('x'), 'done');
+    for (let n = 1; n < most; n++) await post(`${n}`);
+    equal(await post('x'), 'duplicate');
+    equal(await post('one more'), 'done');
+    equal(await post('x'), 'done');
+    await engine.close();
+  }
+});
+
 test('a refusal is a rejection, not an exception', async () => {
   const engine = await opened();
   for (const promise of [
