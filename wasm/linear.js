@@ -35,14 +35,14 @@ export function jsonOf(value, what) {
     why = printable(error);
   }
   if (text === undefined || (text === '{}' && !isPlain(value)))
-    refuse(`${what}: ${why ?? {}.toString.call(value)} is neither bytes nor text nor JSON`);
+    refuse(`${what}: ${why ?? `${{}.toString.call(value)} is neither bytes nor text nor JSON`}`);
   return text;
 }
 
 /** Bytes as they are, a string as UTF-8, anything else as JSON. */
-export function toBytes(data, what = 'data') {
+export function toBytes(data) {
   if (data === undefined) return NOTHING;
-  return typeof data === 'string' ? encoder.encode(data) : (bytesOf(data) ?? encoder.encode(jsonOf(data, what)));
+  return typeof data === 'string' ? encoder.encode(data) : (bytesOf(data) ?? encoder.encode(jsonOf(data, 'data')));
 }
 
 export const fromBytes = (bytes) => decoder.decode(bytes);
@@ -168,11 +168,10 @@ export class Linear {
     return text === undefined ? 0 : this.pushText(text, what);
   }
 
-  /** Data handed in, as a pagent_bytes at this address. */
-  pushData(at, data) {
-    if (data === undefined) return;
+  /** Data handed in: its address and size. */
+  pushData(data) {
     const bytes = toBytes(data);
-    this.setBytes(at, this.pushBytes(bytes), bytes.length);
+    return [this.pushBytes(bytes), bytes.length];
   }
 
   /** Bytes, for as long as the engine lives. */

@@ -28,7 +28,7 @@ export function pushRequest(linear, verb, agent, options, { event, target, decis
     linear.setU32(at + of.event, linear.pushText(event, verb === VERBS.post ? 'signal' : 'machine'));
   if (verb === VERBS.fork) linear.setU32(at + of.target, linear.pushText(target, 'newAgent'));
   if (decision !== undefined) linear.setU32(at + of.decision, decision);
-  linear.pushData(at + of.data, data);
+  if (data !== undefined) linear.setBytes(at + of.data, ...linear.pushData(data));
   if (options === NONE) return at;
   const { id, expectedVersion, who, effect, digest, version, force } = options;
   linear.setU32(at + of.id, linear.pushOptional(id, 'id'));

@@ -51,9 +51,9 @@ function objectsOf(value) {
 function isMade(value, made) {
   let next = 0;
   const fits = (value) =>
-    isObject(value)
-      ? value === made[next++]
-      : typeof value === 'string' || typeof value === 'boolean' || value === null || Number.isFinite(value);
+    typeof value === 'string' ||
+    Number.isFinite(value) ||
+    (isObject(value) ? value === made[next++] : typeof value === 'boolean' || value === null);
   if (!fits(value)) return false;
   for (let at = 0; at < next; at++) {
     const object = made[at];
@@ -273,81 +273,64 @@ export class Step {
     if (code < OK) this.#check(code, 'the context');
   }
 
-  /** A verb with a name, data, and an effect id as its outcome. */
-  #issue(what, name, data, verb) {
-    const { linear } = this.#host;
+  /** Changes or begins something: `verb` has the step's address, and room for an effect's id. Returns that id. */
+  #stage(what, verb) {
+    const { linear, exports } = this.#host;
     return linear.frame(() => {
-      const bytes = toBytes(data);
       const id = linear.push(layout.effect_id.SIZE);
-      this.#check(
-        verb(this.#acting, linear.pushText(name, what), linear.pushBytes(bytes), bytes.length, id),
-        `${what} '${name}'`,
-      );
+      this.#check(verb(exports, this.#acting, linear, id), what);
       return linear.effectId(id);
     });
   }
 
   call(name, request) {
-    return this.#issue('call', name, request, (...words) => this.#host.exports.step_call(...words));
+    return this.#stage(`call '${name}'`, (exports, step, linear, id) =>
+      exports.step_call(step, linear.pushText(name, 'call'), ...linear.pushData(request), id),
+    );
   }
 
   ask(approval, payload, options = {}) {
     const { deadline = Infinity } = known(options, ['deadline'], 'ask: options');
     moment(deadline, 'ask: deadline');
-    return this.#issue('approval', approval, payload, (step, name, data, size, id) =>
-      this.#host.exports.step_ask(step, name, data, size, deadline, id),
+    return this.#stage(`approval '${approval}'`, (exports, step, linear, id) =>
+      exports.step_ask(step, linear.pushText(approval, 'approval'), ...linear.pushData(payload), deadline, id),
     );
   }
 
   timer(name, at) {
     moment(at, `timer '${name}'`);
-    const { linear, exports } = this.#host;
-    linear.frame(() =>
-      this.#check(exports.step_timer(this.#acting, linear.pushText(name, 'timer'), at), `timer '${name}'`),
+    this.#stage(`timer '${name}'`, (exports, step, linear) =>
+      exports.step_timer(step, linear.pushText(name, 'timer'), at),
     );
   }
 
   clearTimer(name) {
-    const { linear, exports } = this.#host;
-    linear.frame(() =>
-      this.#check(exports.step_clear_timer(this.#acting, linear.pushText(name, 'timer')), `timer '${name}'`),
+    this.#stage(`timer '${name}'`, (exports, step, linear) =>
+      exports.step_clear_timer(step, linear.pushText(name, 'timer')),
     );
   }
 
   send(agent, signal, data) {
-    const { linear, exports } = this.#host;
-    const bytes = toBytes(data);
-    linear.frame(() =>
-      this.#check(
-        exports.step_send(
-          this.#acting,
-          linear.pushText(agent, 'agent'),
-          linear.pushText(signal, 'signal'),
-          linear.pushBytes(bytes),
-          bytes.length,
-        ),
-        `signal '${signal}' to '${agent}'`,
+    this.#stage(`signal '${signal}' to '${agent}'`, (exports, step, linear) =>
+      exports.step_send(
+        step,
+        linear.pushText(agent, 'agent'),
+        linear.pushText(signal, 'signal'),
+        ...linear.pushData(data),
       ),
     );
   }
 
   cancel(effect) {
-    const { linear, exports } = this.#host;
-    linear.frame(() => {
-      const id = linear.push(layout.effect_id.SIZE);
+    this.#stage(`effect ${effect}`, (exports, step, linear, id) => {
       linear.setEffectId(id, effect);
-      this.#check(exports.step_cancel(this.#acting, id), `effect ${effect}`);
+      return exports.step_cancel(step, id);
     });
   }
 
   remember(kind, data) {
-    const { linear, exports } = this.#host;
-    const bytes = toBytes(data);
-    linear.frame(() =>
-      this.#check(
-        exports.step_remember(this.#acting, whole(kind, 'kind'), linear.pushBytes(bytes), bytes.length),
-        'remember',
-      ),
+    this.#stage('remember', (exports, step, linear) =>
+      exports.step_remember(step, whole(kind, 'kind'), ...linear.pushData(data)),
     );
   }
 
