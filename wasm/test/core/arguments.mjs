@@ -16,10 +16,9 @@ const doing = (action, more = {}) => ({
     { from: 'on', event: 'go', action, ...more.row },
     { from: 'on', event: 'add', action: more.add ?? ((step) => void (step.context.n = (step.context.n ?? 0) + 1)) },
     ...(more.rows ?? []).map(([event, action]) => ({ from: 'on', event, action })),
-    ...['nap.timer', 'work.result', 'work.failure', 'ok.approved', 'ok.rejected', 'ok.expired'].map((event) => ({
-      from: 'on',
-      event,
-    })),
+    ...['nap.timer', 'work.result', 'work.failure', 'ok.approved', 'ok.rejected', 'ok.expired']
+      .filter((event) => !more.rows?.some(([own]) => own === event))
+      .map((event) => ({ from: 'on', event })),
     { from: 'on', event: 'cancel', to: 'off' },
   ],
   ...more.machine,
@@ -308,6 +307,19 @@ test('data that is neither bytes nor text nor JSON is refused', async () => {
   await fails('E_MEMORY', () => engine.post('a', 'add', new Uint8Array(1.1e9)));
   equal((await engine.view('a')).version, 1);
   await engine.close();
+});
+
+test('a call that answers with no data has failed', async () => {
+  for (const data of Object.values(NO_DATA)) {
+    if (data instanceof Promise) continue; // is waited for
+    let told;
+    const failed = new Promise((resolve) => (told = (step) => resolve(step.event.text())));
+    const more = { machine: { calls: { work: { attempts: 1 } } }, rows: [['work.failure', (step) => told(step)]] };
+    const engine = await opened((step) => void step.call('work'), more, { calls: { work: async () => data } });
+    await engine.post('a', 'go');
+    check((await failed).startsWith('data: '), 'it says so');
+    await engine.close();
+  }
 });
 
 test('data that is: bytes of any kind, text, plain values', async () => {
