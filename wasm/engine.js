@@ -13,11 +13,16 @@ import {
   OK,
   PENDING,
   PagentError,
+  known,
   nameOf,
+  printable,
+  refuse,
   result,
+  whole,
 } from './errors.js';
-import { Linear, toBytes } from './linear.js';
+import { Linear, bytesOf, fromBytes, nameBytes, toBytes } from './linear.js';
 import { buildMachine, handlerOf, isGuard } from './machine.js';
+import { openOptions, requestOptions } from './options.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
 import { Contexts, Step, kindOfEvent, readable } from './step.js';
 
@@ -143,7 +148,7 @@ export class Engine {
 
   constructor(module, options) {
     this.#module = module;
-    this.#options = options;
+    this.#options = openOptions(options);
     const clock = options.clock ?? Date.now;
     this.#clock = () => Math.floor(clock());
     const store = options.store;
@@ -189,7 +194,7 @@ export class Engine {
     const { linear, options, exports } = { linear: this.#linear, options: this.#options, exports: this.#exports };
     const { store, limits = {} } = options;
     for (const [number, machine] of (options.machines ?? []).entries()) {
-      this.#machines.push(buildMachine(linear, machine, number, (which) => exports.handler(which)));
+      this.#machines.push(buildMachine(linear, machine, number, exports.handler, limits.contextSizeMax || 16 << 20));
     }
     for (let index = 0, address; (address = exports.own_machine(index)) !== 0; index++) {
       this.#machines.push({ name: linear.text(linear.u32(address + layout.machine.name)), address, own: true });
@@ -474,11 +479,12 @@ export class Engine {
 
   // ---- requests
 
-  #submit(verb, agent, options = NONE, more = NONE) {
+  #submit(verb, agent, options, more = NONE) {
     return this.#awaited((receipt) => {
       this.#linear.begin();
       try {
-        return this.#exports.submit(pushRequest(this.#linear, verb, agent, options ?? NONE, more), receipt);
+        const checked = requestOptions(verb, options ?? NONE);
+        return this.#exports.submit(pushRequest(this.#linear, verb, agent, checked, more), receipt);
       } finally {
         this.#linear.end();
       }
@@ -543,6 +549,9 @@ export class Engine {
   }
 
   async trim() {
+    const { store, limits, readOnly } = this.#options;
+    if (!limits?.fullSnapshots || readOnly || (store?.commit !== undefined && store.trim === undefined))
+      refuse('trim: it needs limits.fullSnapshots, a store with trim, and an engine that may write');
     return (await this.#awaited((receipt) => this.#exports.trim_store(receipt))).version;
   }
 
@@ -555,12 +564,12 @@ export class Engine {
     const [code, view] = linear.frame(() => {
       const out = linear.push(4);
       let opened;
-      if (typeof agent === 'string') {
-        opened = this.#exports.view_open(linear.pushText(agent), version, out);
-      } else {
+      if (agent !== null && typeof agent === 'object') {
         const stream = linear.push(8);
-        linear.setHex(stream, agent.stream);
+        linear.setHex(stream, known(agent, ['stream'], 'agent').stream);
         opened = this.#exports.view_open_stream(stream, version, out);
+      } else {
+        opened = this.#exports.view_open(linear.pushText(agent, 'agent'), version, out);
       }
       return [opened, linear.u32(out)];
     });
@@ -628,7 +637,7 @@ export class Engine {
   #readContext(name, bytes) {
     const machine = this.#machines.findLast((known) => known.name === name);
     if (!machine?.json) return bytes;
-    return JSON.parse(bytes.length === 0 ? machine.initial : new TextDecoder().decode(bytes));
+    return JSON.parse(bytes.length === 0 ? machine.initial : fromBytes(bytes));
   }
 
   #readEntry(view, index) {
@@ -699,7 +708,7 @@ export class Engine {
   }
 
   async view(agent, version = 0) {
-    const view = await this.#openView(agent, version);
+    const view = await this.#openView(agent, whole(version, 'version', 0, Number.MAX_SAFE_INTEGER));
     try {
       return this.#readView(view);
     } finally {
@@ -717,8 +726,9 @@ export class Engine {
     }
   }
 
-  async *history(agent, { from = Infinity, signal } = {}) {
-    const view = await this.#openView(agent, from);
+  async *history(agent, options) {
+    const { from = 0, signal } = known(options ?? NONE, ['from', 'signal'], 'history');
+    const view = await this.#openView(agent, whole(from, 'from', 0, Number.MAX_SAFE_INTEGER) || Infinity);
     try {
       let code = OK;
       while (code === OK) {
@@ -733,7 +743,8 @@ export class Engine {
     }
   }
 
-  async *agents({ signal } = {}) {
+  async *agents(options) {
+    const { signal } = known(options ?? NONE, ['signal'], 'agents');
     this.#live();
     if (this.#bridge !== undefined) {
       let cursor;
@@ -769,13 +780,13 @@ export class Engine {
 
   /** The newest state's blocks, oldest first, as portable bytes. */
   async export(agent) {
-    const { moved, blocks } = await this.#blocksOf(agent);
+    const { moved, name, blocks } = await this.#blocksOf(agent);
     const linear = this.#linear;
     const of = layout.portable;
     return linear.frame(() => {
       const file = linear.push(of.SIZE),
         head = linear.push(PORTABLE_HEAD);
-      linear.u8.set(toBytes(agent), file + of.name);
+      linear.u8.set(toBytes(name), file + of.name);
       (this.#options.random ?? fillRandom)(linear.u8.subarray(file + of.log, file + of.log + 8));
       linear.setU32(file + of.moved, moved ? 1 : 0);
       const placed = blocks.map((block) =>
@@ -798,7 +809,8 @@ export class Engine {
         while ((code = this.#exports.view_next(view)) === PENDING) await this.#viewReady(view, code, agent);
         await this.#viewReady(view, code, agent);
       }
-      return { moved: this.#readView(view).status === 'moved', blocks };
+      const { status, name } = this.#readView(view);
+      return { moved: status === 'moved', name, blocks };
     } finally {
       this.#closeView(view);
     }
@@ -824,8 +836,11 @@ export class Engine {
     });
   }
 
-  async import(bytes, { as, id, again = false } = {}) {
+  async import(file, options) {
     this.#live();
+    const bytes = bytesOf(file) ?? refuse(`import: ${printable(file)} is not bytes`);
+    const { as, id, again } = known(options ?? NONE, ['as', 'id', 'again'], 'import');
+    if (id !== undefined) nameBytes(id, 'id'); // before anything is imported
     const { name, moved, last, blocks } = this.#openPortable(bytes);
     if (as === undefined && !moved) {
       throw new PagentError(
@@ -868,7 +883,7 @@ export class Engine {
   #importBlocks(blocks, as) {
     const linear = this.#linear;
     return linear.frame(() => {
-      const code = this.#exports.import_blocks(linear.pushBytes(blocks), blocks.length, linear.pushText(as));
+      const code = this.#exports.import_blocks(linear.pushBytes(blocks), blocks.length, linear.pushOptional(as, 'as'));
       if (code < OK) throw this.#error(code);
       return code !== DUPLICATE;
     });
@@ -924,21 +939,24 @@ export class Engine {
 
   #machine(name) {
     const machine = this.#machines.findLast((known) => known.name === name);
-    if (machine === undefined) throw new PagentError('E_NOT_FOUND', `no machine '${name}'`);
+    if (machine === undefined) throw new PagentError('E_NOT_FOUND', `no machine '${printable(name)}'`);
     return machine;
   }
 
-  diagram(name, { format = 'mermaid', state } = {}) {
+  diagram(name, options) {
+    const { format = 'mermaid', state } = known(options ?? NONE, ['format', 'state'], 'diagram');
+    if (format !== 'mermaid' && format !== 'dot')
+      refuse(`diagram: format '${printable(format)}' is neither "mermaid" nor "dot"`);
     const machine = this.#machine(name);
     const linear = this.#linear;
     const states = machine.names ?? this.#stateNames(machine.address);
     const mark = state === undefined ? -1 : states.indexOf(state);
     if (state !== undefined && mark < 0)
-      throw new PagentError('E_NOT_FOUND', `machine '${name}' has no state '${state}'`);
+      throw new PagentError('E_NOT_FOUND', `machine '${name}' has no state '${printable(state)}'`);
     this.#written = [];
     const code = this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0);
     if (code !== OK) throw this.#error(code);
-    const text = this.#written.map((piece) => new TextDecoder().decode(piece)).join('');
+    const text = this.#written.map((piece) => fromBytes(piece)).join('');
     this.#written = [];
     void linear;
     return text;

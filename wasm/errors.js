@@ -28,6 +28,47 @@ export class PagentError extends Error {
   }
 }
 
+/** What was thrown or handed in, as a text that C can hold. Never throws. */
+export function printable(value) {
+  try {
+    return String(value)
+      .slice(0, 4096)
+      .replace(/[\0\p{Surrogate}]/gu, '\ufffd');
+  } catch {
+    return `${typeof value} without a text`;
+  }
+}
+
+// ---- checks of what callers hand in: each names it, and says what it may be
+
+export function refuse(text) {
+  throw new PagentError('E_ARGUMENT', text);
+}
+
+/** An object of these keys and no others: what is misspelt must not be as if it were absent. */
+export function known(object, keys, what) {
+  if (object === null || typeof object !== 'object') refuse(`${what}: ${printable(object)} is not an object`);
+  for (const key in object) if (!keys.includes(key)) refuse(`${what}: '${key}' is not one of ${keys.join(', ')}`);
+  return object;
+}
+
+/** A function, or none: undefined. */
+export function callable(value, what) {
+  if (value === null || value === undefined || typeof value === 'function') return value ?? undefined;
+  refuse(`${what}: ${printable(value)} is not a function`);
+}
+
+export function whole(value, what, least = 0, most = 2 ** 32 - 1) {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  refuse(`${what}: ${printable(value)} (${typeof value}) is not a whole number from ${least} to ${most}`);
+}
+
+/** Of time: Infinity is never. */
+export function moment(value, what) {
+  if (typeof value !== 'number' || value !== value)
+    refuse(`${what}: ${printable(value)} is not milliseconds since 1970`);
+}
+
 /** Thrown by a call: how it failed. */
 export class CallFailure extends Error {
   constructor(message, { final = false, code = 0, retryAfterMs = 0, notSent = false, cause } = {}) {

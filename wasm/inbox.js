@@ -80,7 +80,7 @@ export class Inbox {
       of = layout.receipt;
     const said = linear.frame(() => {
       const at = linear.push(of.SIZE),
-        code = this.#exports.read_receipt(linear.pushText(id), at);
+        code = this.#exports.read_receipt(linear.pushText(id, 'id'), at);
       if (code !== OK) return { code };
       return {
         code,

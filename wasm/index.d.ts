@@ -11,7 +11,13 @@ export class PagentError extends Error {
 }
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
-/** Data handed in: bytes as they are, a string as UTF-8, anything else as JSON. */
+/**
+ * Data handed in: bytes as they are, a string as UTF-8, anything else as JSON. What JSON has no text for (a function, a
+ * cycle, a BigInt), or makes {} of (a Map, a Response, a promise), is E_ARGUMENT.
+ * Names, of agents, machines, signals and the like, and ids: strings of 1 to 127 bytes of UTF-8, without zeros and half
+ * characters. All that is handed in is checked, also for keys that are not known: E_ARGUMENT says where, E_MACHINE in
+ * which machine; in a handler it ends the step.
+ */
 export type Data = Uint8Array | string | Json | undefined;
 
 // ---- machines -------------------------------------------------------------------------------------------------------
@@ -29,6 +35,7 @@ export interface CallSpec {
 }
 
 export type Handler<C> = (step: Step<C>) => void;
+/** Only looks: what it does to the context is forgotten, and beginning something or assigning the context fails the step. */
 export type Guard<C> = (step: Step<C>) => boolean;
 
 export interface State<C> {
@@ -61,13 +68,13 @@ export interface Machine<C = any> {
   version?: number;
   /** "json" (default): step.context is a live object, its UTF-8 JSON is what is journaled. "bytes": a Uint8Array. */
   context?: 'json' | 'bytes';
-  /** Bytes of a new agent's context, all zero ("bytes"), or its first value ("json"; default {}). */
+  /** Bytes of a new agent's context, all zero ("bytes"; up to contextSizeMax), or its first value ("json"; default {}). */
   initial?: number | C;
   signals?: string[];
   timers?: string[];
   approvals?: string[];
   calls?: Record<string, CallSpec>;
-  /** In order; the first is where an agent starts. */
+  /** In order; the first is where an agent starts. No name is a number: JavaScript would put it before the others. */
   states: Record<string, State<C>>;
   transitions: Transition<C>[];
 }
@@ -112,10 +119,14 @@ export interface Step<C> {
   readonly version: number;
   /** the clock, read once per step: milliseconds since 1970 */
   readonly now: number;
-  /** Read it, change it, or assign it. */
+  /**
+   * Read it, change it, or assign it. It is what its JSON says: of a date the next step finds the text, of a Map {}. Do
+   * not keep it, nor anything in it, beyond the step.
+   */
   context: C;
   call(name: string, request?: Data): EffectId;
   ask(approval: string, payload?: Data, options?: { deadline?: number }): EffectId;
+  /** `at`: milliseconds since 1970 */
   timer(name: string, at: number): void;
   clearTimer(name: string): void;
   send(agent: string, signal: string, data?: Data): void;
@@ -192,22 +203,39 @@ export interface Options {
   trace?: (record: Trace) => void;
 }
 
+/** Whole numbers; 0 or absent is the default. What would exceed one is E_LIMIT. */
 export interface Limits {
+  /** bytes of one agent's context: 16 MiB */
   contextSizeMax?: number;
+  /** bytes of one event, request, answer, entry: 16 MiB */
   payloadSizeMax?: number;
+  /** bytes of one block: 64 MiB */
   blockSizeMax?: number;
+  /** outstanding per agent: 1,024 */
   effectsMax?: number;
+  /** unhandled events per agent: 1,024 */
   mailboxMax?: number;
+  /** senders' ids that are remembered per agent: 16; up to 4,096. See RequestOptions.id */
   dedupeCount?: number;
+  /** agents in memory before idle ones are dropped: 4,096 */
   loadedMax?: number;
+  /** asked and not yet settled: 65,536 */
   requestsMax?: number;
+  /** "always" transitions in one step: 64 */
   alwaysMax?: number;
+  /** per change of a context: 16, which is also the most */
   splicesMax?: number;
+  /** a snapshot is written when the changes since the last exceed this many times its size: 4 … */
   snapshotFactor?: number;
+  /** … and this many bytes: 64 KiB */
   snapshotFloor?: number;
+  /** how often a directory's inbox is looked into: 200 */
   inboxIntervalMs?: number;
+  /** idle for so long, a directory's log is sealed: 1,000 */
   idleSealMs?: number;
+  /** after E_NO_SPACE, E_AGAIN, E_MEMORY: 500 */
   retryPauseMs?: number;
+  /** Snapshots hold the whole transcript, so that trim() can remove what is older: false */
   fullSnapshots?: boolean;
 }
 
@@ -215,11 +243,14 @@ export interface Limits {
 export function load(source?: WasmSource): Promise<WebAssembly.Module>;
 export function open(options?: Options): Promise<Engine>;
 
-/** What a request's options cannot mean, like an effect "zz", rejects with E_ARGUMENT. */
 export interface RequestOptions {
-  /** Sender's id: the same id is applied once. */
+  /**
+   * Sender's id: the same id is applied once, while it is among the last limits.dedupeCount (16) that the agent was sent.
+   * One who asks again after so many others asks twice: raise the limit to what can be under way, or what an outage can
+   * hold back, for one agent.
+   */
   id?: string;
-  /** Refused with E_CONFLICT when the agent has changed since. */
+  /** 1 or more. Refused with E_CONFLICT when the agent has changed since. */
   expectedVersion?: number;
 }
 
@@ -239,6 +270,7 @@ export interface Engine extends AsyncDisposable {
   edit(agent: string, data: Data, options?: DecideOptions): Promise<Receipt>;
   cancel(agent: string, options?: RequestOptions & { reason?: Data }): Promise<Receipt>;
   rollback(agent: string, version: number, options?: RequestOptions & { force?: boolean }): Promise<Receipt>;
+  /** A new agent that goes on from a version; 0: the newest. */
   fork(agent: string, version: number, newAgent: string, options?: RequestOptions): Promise<Receipt>;
   retry(agent: string, options?: RequestOptions): Promise<Receipt>;
   /** The agent ends here as moved: then export it. */
@@ -246,16 +278,19 @@ export interface Engine extends AsyncDisposable {
 
   /** The agent at a version (0 or absent: newest). E_NOT_FOUND, E_CORRUPT, E_TRIMMED. */
   view(agent: string | { stream: string }, version?: number): Promise<View>;
-  has(agent: string): Promise<boolean>;
-  /** Every block, oldest first (or from a version on). */
-  history(agent: string, options?: { from?: number; signal?: AbortSignal }): AsyncIterableIterator<Block>;
+  has(agent: string | { stream: string }): Promise<boolean>;
+  /** Every block, oldest first: from a version on; 0 or absent: from the oldest that is kept. */
+  history(
+    agent: string | { stream: string },
+    options?: { from?: number; signal?: AbortSignal },
+  ): AsyncIterableIterator<Block>;
   /** All agents of the store, in no order. */
   agents(options?: { signal?: AbortSignal }): AsyncIterableIterator<Summary>;
   /** What happens from now on. */
   traces(options?: { signal?: AbortSignal }): AsyncIterableIterator<Trace>;
 
   /** One agent as portable bytes; `pagentctl import` reads them, and the other way round. */
-  export(agent: string): Promise<Uint8Array>;
+  export(agent: string | { stream: string }): Promise<Uint8Array>;
   /**
    * A moved agent goes on here under its name; one that was moved out of this store comes home with what is new. `as`: a
    * fork of it under a new name. Resolves to the name. With an `id` it may be sent again: an agent that came by it (or is
@@ -264,7 +299,7 @@ export interface Engine extends AsyncDisposable {
    */
   import(bytes: Uint8Array, options?: { as?: string; id?: string; again?: boolean }): Promise<string>;
   /**
-   * Removes what no agent's newest snapshot needs. Needs limits.fullSnapshots. Resolves to what was removed: blocks, in a
+   * Removes what no agent's newest snapshot needs. Needs limits.fullSnapshots: otherwise E_ARGUMENT. Resolves to what was removed: blocks, in a
    * directory segments. Agents whose transcript stands in older blocks (Summary.flags 16) keep them all.
    */
   trim(): Promise<number>;

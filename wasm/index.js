@@ -33,7 +33,7 @@ export async function load(source = beside.engine()) {
 const compiled = {};
 
 export async function open(options = {}) {
-  const kind = options.store?.directory !== undefined ? 'files' : 'engine';
-  const module = options.wasm !== undefined ? load(options.wasm) : (compiled[kind] ??= load(beside[kind]()));
+  const kind = options?.store?.directory !== undefined ? 'files' : 'engine';
+  const module = options?.wasm !== undefined ? load(options.wasm) : (compiled[kind] ??= load(beside[kind]()));
   return new Engine(await module, options);
 }

@@ -1,29 +1,61 @@
 // Linear memory of one engine: typed views that survive its growth, text and bytes in and out, a stack for arguments.
 
 import * as layout from './layout.js';
-import { PagentError } from './errors.js';
+import { PagentError, refuse, printable } from './errors.js';
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const STACK_SIZE = 1 << 16;
 const SHORT = 32; // below that a loop is faster than the coders, where the text is ASCII
 const WORD = 2 ** 32;
+export const NAME_MAX = 127;
 
 export const FOREVER = Infinity;
 
 const NOTHING = new Uint8Array(0);
 
-/** Bytes as they are, a string as UTF-8, anything else as JSON. */
-export function toBytes(data) {
-  if (data === undefined) return NOTHING;
-  if (typeof data === 'string') return encoder.encode(data);
+/** undefined: these are no bytes. */
+export function bytesOf(data) {
   if (data instanceof Uint8Array) return data;
   if (data instanceof ArrayBuffer) return new Uint8Array(data);
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return encoder.encode(JSON.stringify(data));
+}
+
+function isPlain(object) {
+  const prototype = Object.getPrototypeOf(object);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** JSON's text of a value. What has none is refused, and what would be {} though it is a Map, a Response or the like. */
+export function jsonOf(value, what) {
+  let text, why;
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    why = printable(error);
+  }
+  if (text === undefined || (text === '{}' && !isPlain(value)))
+    refuse(`${what}: ${why ?? `${{}.toString.call(value)} is neither bytes nor text nor JSON`}`);
+  return text;
+}
+
+/** Bytes as they are, a string as UTF-8, anything else as JSON. */
+export function toBytes(data) {
+  if (data === undefined) return NOTHING;
+  return typeof data === 'string' ? encoder.encode(data) : (bytesOf(data) ?? encoder.encode(jsonOf(data, 'data')));
 }
 
 export const fromBytes = (bytes) => decoder.decode(bytes);
+
+/** With a final zero. Of what C would cut or could not tell from others nothing goes in. */
+export function nameBytes(name, what, most = NAME_MAX) {
+  const bytes = typeof name === 'string' && !/[\0\p{Surrogate}]/u.test(name) ? encoder.encode(`${name}\0`) : NOTHING;
+  if (bytes.length < 2 || bytes.length > most + 1)
+    refuse(
+      `${what}: '${printable(name)}' is no name: a string of 1 to ${most} bytes of UTF-8, without zeros and half characters`,
+    );
+  return bytes;
+}
 
 const hex32 = (word) => word.toString(16).padStart(8, '0');
 
@@ -61,7 +93,7 @@ export class Linear {
 
   allocate(size) {
     const at = this.#exports.allocate(size);
-    if (at === 0) throw new RangeError(`WebAssembly memory: no room for ${size} bytes`);
+    if (at === 0) throw new PagentError('E_MEMORY', `WebAssembly memory: no room for ${size} bytes`);
     this.u8.fill(0, at, at + size);
     return at;
   }
@@ -118,32 +150,32 @@ export class Linear {
     return at;
   }
 
-  /** With a final zero; null and undefined are address 0. */
-  pushText(text) {
-    if (text === undefined || text === null) return 0;
-    text = `${text}`;
-    if (text.length < SHORT) {
+  /** A name, with a final zero. */
+  pushText(text, what) {
+    if (typeof text === 'string' && text !== '' && text.length < SHORT) {
       const at = this.#room(SHORT),
         u8 = this.u8;
       let i = 0;
-      for (let code; i < text.length && (code = text.charCodeAt(i)) < 128; i++) u8[at + i] = code;
+      for (let code; i < text.length && (code = text.charCodeAt(i)) < 128 && code > 0; i++) u8[at + i] = code;
       u8[at + i] = 0;
       if (i === text.length) return at;
     }
-    return this.pushBytes(encoder.encode(`${text}\0`));
+    return this.pushBytes(nameBytes(text, what));
   }
 
-  /** Data handed in, as a pagent_bytes at this address. */
-  pushData(at, data) {
-    if (data === undefined) return;
+  /** A name that may be absent: address 0. */
+  pushOptional(text, what) {
+    return text === undefined ? 0 : this.pushText(text, what);
+  }
+
+  /** Data handed in: its address and size. */
+  pushData(data) {
     const bytes = toBytes(data);
-    this.setBytes(at, this.pushBytes(bytes), bytes.length);
+    return [this.pushBytes(bytes), bytes.length];
   }
 
-  /** For as long as the engine lives. */
-  keepText(text) {
-    if (text === undefined || text === null) return 0;
-    const bytes = encoder.encode(`${text}\0`);
+  /** Bytes, for as long as the engine lives. */
+  keep(bytes) {
     const at = this.allocate(bytes.length);
     this.u8.set(bytes, at);
     return at;
@@ -174,7 +206,7 @@ export class Linear {
       view.setUint32(at + 4, WORD - 1, true);
       return;
     }
-    if (!Number.isInteger(value) || value < 0) throw new PagentError('E_ARGUMENT', `${value} is not a whole number`);
+    if (!Number.isInteger(value) || value < 0) refuse(`${printable(value)} is not a whole number`);
     view.setUint32(at, value % WORD, true);
     view.setUint32(at + 4, value / WORD, true);
   }
@@ -184,8 +216,9 @@ export class Linear {
     return hex32(view.getUint32(at + 4, true)) + hex32(view.getUint32(at, true));
   }
 
-  setHex(at, text) {
-    if (!/^[0-9a-f]{1,16}$/i.test(text)) throw new PagentError('E_ARGUMENT', `'${text}' is not a number of hex digits`);
+  setHex(at, text, what = 'stream') {
+    if (typeof text !== 'string' || !/^[0-9a-f]{1,16}$/i.test(text))
+      refuse(`${what}: '${printable(text)}' is not 1 to 16 hex digits`);
     const digits = text.padStart(16, '0');
     this.setU32(at, parseInt(digits.slice(8), 16));
     this.setU32(at + 4, parseInt(digits.slice(0, 8), 16));
@@ -223,8 +256,8 @@ export class Linear {
   }
 
   setEffectId(at, id) {
-    const [, version, index] = /^(\d+)\.(\d+)$/.exec(id) ?? [];
-    if (version === undefined) throw new PagentError('E_ARGUMENT', `'${id}' is not an effect's id like "12.0"`);
+    const [, version, index] = /^(\d{1,15})\.(\d{1,9})$/.exec(printable(id)) ?? [];
+    if (version === undefined) refuse(`effect: '${printable(id)}' is not an effect's id like "12.0"`);
     this.setNumber(at + layout.effect_id.version, Number(version));
     this.setU32(at + layout.effect_id.index, Number(index));
   }

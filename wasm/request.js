@@ -1,6 +1,7 @@
 // What is asked of an agent, as the header's struct.
 
 import * as layout from './layout.js';
+import { whole } from './errors.js';
 
 export const VERBS = {
   create: 1,
@@ -13,6 +14,7 @@ export const VERBS = {
   moveOut: 8,
   moveIn: 9,
 };
+const LAST = Number.MAX_SAFE_INTEGER;
 export const DECISIONS = { approve: 1, reject: 2, edit: 3 };
 
 /** Pushes a request with the options of index.d.ts, and `event`, `target`, `decision`, `data`. Throws E_ARGUMENT. */
@@ -21,19 +23,22 @@ export function pushRequest(linear, verb, agent, options, { event, target, decis
   const at = linear.push(of.SIZE);
   linear.setU32(at + of.size, of.SIZE);
   linear.setU32(at + of.verb, verb);
-  linear.setU32(at + of.agent, linear.pushText(agent));
-  linear.setU32(at + of.event, linear.pushText(event));
-  linear.setU32(at + of.target, linear.pushText(target));
+  linear.setU32(at + of.agent, linear.pushText(agent, 'agent'));
+  if (verb <= VERBS.post)
+    linear.setU32(at + of.event, linear.pushText(event, verb === VERBS.post ? 'signal' : 'machine'));
+  if (verb === VERBS.fork) linear.setU32(at + of.target, linear.pushText(target, 'newAgent'));
   if (decision !== undefined) linear.setU32(at + of.decision, decision);
-  linear.pushData(at + of.data, data);
+  if (data !== undefined) linear.setBytes(at + of.data, ...linear.pushData(data));
   if (options === NONE) return at;
   const { id, expectedVersion, who, effect, digest, version, force } = options;
-  linear.setU32(at + of.id, linear.pushText(id));
-  linear.setU32(at + of.who, linear.pushText(who));
-  if (expectedVersion !== undefined) linear.setNumber(at + of.expected_version, expectedVersion);
+  linear.setU32(at + of.id, linear.pushOptional(id, 'id'));
+  linear.setU32(at + of.who, linear.pushOptional(who === '' ? undefined : who, 'who'));
+  if (expectedVersion !== undefined)
+    linear.setNumber(at + of.expected_version, whole(expectedVersion, 'expectedVersion', 1, LAST));
   if (effect !== undefined) linear.setEffectId(at + of.effect, effect);
-  if (digest !== undefined) linear.setHex(at + of.digest, digest);
-  if (version !== undefined) linear.setNumber(at + of.version, version);
+  if (digest !== undefined) linear.setHex(at + of.digest, digest, 'digest');
+  if (verb === VERBS.rollback || verb === VERBS.fork)
+    linear.setNumber(at + of.version, whole(version, 'version', verb === VERBS.fork ? 0 : 1, LAST));
   if (force) linear.setU32(at + of.force, 1);
   return at;
 }

@@ -1,8 +1,8 @@
 // One event being handled: what a handler written in JavaScript sees, and may stage.
 
 import * as layout from './layout.js';
-import { OK, PagentError, nameOf, result } from './errors.js';
-import { fromBytes, toBytes } from './linear.js';
+import { OK, known, moment, nameOf, refuse, result, printable, whole } from './errors.js';
+import { bytesOf, fromBytes, jsonOf, toBytes } from './linear.js';
 
 const EVENT_KINDS = [
   '',
@@ -28,17 +28,47 @@ export const kindOfEvent = (kind) => EVENT_KINDS[kind] ?? `${kind}`;
 /** Bytes with their two usual readings. */
 export function readable(object) {
   object.text = () => fromBytes(object.data);
-  object.json = () => (object.data.length === 0 ? undefined : JSON.parse(fromBytes(object.data)));
+  object.json = () =>
+    object.data.length === 0 ? undefined : JSON.parse(fromBytes(object.data).replace(/^\ufeff/, ''));
   return object;
 }
 
 const encoder = new TextEncoder();
 const NONE = new Uint8Array(0);
 
+const isObject = (value) => typeof value === 'object' && value !== null;
+
+/** The objects of a value, each before those that are in it. */
+function objectsOf(value) {
+  const found = [];
+  const look = (value) => isObject(value) && found.push(value);
+  look(value);
+  for (const object of found) for (const key in object) look(object[key]);
+  return found;
+}
+
+/** Whether a value is what its JSON would be read as, of objects that nobody else has: those made here, each once. */
+function isMade(value, made) {
+  let next = 0;
+  const fits = (value) =>
+    typeof value === 'string' ||
+    Number.isFinite(value) ||
+    (isObject(value) ? value === made[next++] : typeof value === 'boolean' || value === null);
+  if (!fits(value)) return false;
+  for (let at = 0; at < next; at++) {
+    const object = made[at];
+    if (Array.isArray(object)) {
+      for (let i = 0; i < object.length; i++) if (!fits(object[i])) return false; // faster than by keys
+    } else for (const key in object) if (!fits(object[key])) return false;
+  }
+  return true;
+}
+
 /**
  * JSON contexts as live objects. The truth is the UTF-8 text that the engine holds: an object is used again only while
- * that text is the one that it was written as, so a step that was undone can leave nothing behind. The object's text is
- * kept in linear memory, too: it is encoded there once, and compared and copied there.
+ * that text is the one that it was written as, so a step that was undone can leave nothing behind; and only while it is
+ * made of nothing but what was read here: what a handler put in, others may have, too. The object's text is kept in
+ * linear memory: it is encoded there once, and compared and copied there.
  */
 export class Contexts {
   #linear;
@@ -50,24 +80,32 @@ export class Contexts {
     this.#exports = exports;
   }
 
-  /** The value that the context was written from; undefined: it is another. */
-  known(agent, step) {
-    const kept = this.#kept.get(agent);
-    return kept !== undefined && this.#exports.step_is_context(step, kept.at, kept.size) !== 0 ? kept.value : undefined;
+  #keep(agent) {
+    let kept = this.#kept.get(agent);
+    if (kept === undefined) {
+      if (this.#kept.size >= CACHE_MAX) for (const other of [...this.#kept.keys()]) this.forget(other);
+      kept = { at: 0, bytes: NONE, size: 0, room: 0, value: undefined, made: NONE };
+      this.#kept.set(agent, kept);
+    }
+    return kept;
+  }
+
+  /** The context as a value; then comes `write`, or `forget`. */
+  take(agent, step, read) {
+    const kept = this.#keep(agent);
+    if (kept.value === undefined || this.#exports.step_is_context(step, kept.at, kept.size) === 0) {
+      kept.value = read();
+      kept.made = objectsOf(kept.value);
+    }
+    return kept.value;
   }
 
   /** Writes it as JSON into the engine's context. Returns the engine's result. */
   write(agent, step, value) {
-    const text = JSON.stringify(value);
-    if (text === undefined) throw new TypeError('the context cannot be written as JSON');
-    let kept = this.#kept.get(agent);
-    if (kept === undefined) {
-      if (this.#kept.size >= CACHE_MAX) for (const other of [...this.#kept.keys()]) this.forget(other);
-      kept = { at: 0, bytes: NONE, size: 0, room: 0, value };
-      this.#kept.set(agent, kept);
-    }
+    const text = jsonOf(value, 'the context');
+    const kept = this.#keep(agent);
     kept.size = this.#encode(kept, text);
-    kept.value = value;
+    kept.value = isMade(value, kept.made) ? value : undefined;
     return this.#exports.step_set_context(step, kept.at, kept.size);
   }
 
@@ -111,6 +149,7 @@ export class Step {
   #host; // { exports, linear, contexts }
   #step = 0; // address; 0: over
   #machine;
+  #guard;
   #touched = false;
   #value;
   #event;
@@ -126,27 +165,25 @@ export class Step {
     const { exports } = this.#host;
     this.#step = step;
     this.#machine = machine;
+    this.#guard = guard;
     this.#touched = false;
     this.#event = undefined;
     try {
       const answer = handler(this);
-      if (guard) return answer ? 1 : 0;
-      if (answer !== undefined && typeof answer?.then === 'function') {
+      if (typeof answer?.then === 'function') {
         answer.then(undefined, () => {});
-        throw new TypeError('a handler must be synchronous: begin a call instead');
+        throw new TypeError('handlers and guards must be synchronous: begin a call instead');
       }
+      if (guard) return answer ? 1 : 0;
       if (this.#touched) this.#writeContext();
       return OK;
     } catch (error) {
       if (this.#touched) this.#host.contexts.forget(exports.step_agent(step));
       if (error instanceof StepError && error.code === result.E_MEMORY) return error.code;
-      return this.#host.linear.frame(() =>
-        exports.step_fail(
-          step,
-          error instanceof StepError ? error.code : result.E_ARGUMENT,
-          this.#host.linear.pushText(error instanceof StepError ? error.message : `${error}`),
-        ),
-      );
+      const [code, text] =
+        error instanceof StepError ? [error.code, error.message] : [result.E_ARGUMENT, printable(error)];
+      const { linear } = this.#host;
+      return linear.frame(() => exports.step_fail(step, code, linear.pushBytes(toBytes(`${text}\0`))));
     } finally {
       this.#step = 0;
       this.#value = undefined;
@@ -154,8 +191,14 @@ export class Step {
   }
 
   get #at() {
-    if (this.#step === 0) throw new PagentError('E_ARGUMENT', 'the step is over: handlers must not keep it');
+    if (this.#step === 0) refuse('the step is over: handlers must not keep it');
     return this.#step;
+  }
+
+  /** The address, for what changes or begins something. */
+  get #acting() {
+    if (this.#guard) refuse('a guard only looks: change and begin things in an action');
+    return this.#at;
   }
 
   #check(code, what) {
@@ -164,9 +207,10 @@ export class Step {
   }
 
   get event() {
+    const step = this.#at;
     if (this.#event !== undefined) return this.#event;
     const { linear, exports } = this.#host;
-    const at = exports.step_event(this.#at);
+    const at = exports.step_event(step);
     const of = layout.event;
     this.#event = readable({
       kind: kindOfEvent(linear.u32(at + of.kind)),
@@ -193,103 +237,100 @@ export class Step {
   }
 
   get context() {
+    const step = this.#at;
     if (this.#touched) return this.#value;
     const { exports, contexts } = this.#host;
-    const step = this.#at;
-    let value;
-    if (this.#machine.json) value = contexts.known(exports.step_agent(step), step);
-    this.#value = value === undefined ? this.#readContext() : value;
+    this.#value =
+      this.#machine.json && !this.#guard
+        ? contexts.take(exports.step_agent(step), step, this.#readContext)
+        : this.#readContext(); // a guard's own: what it does to it must not be seen again
     this.#touched = true;
     return this.#value;
   }
 
   set context(value) {
-    void this.#at;
+    void this.#acting;
     this.#value = value;
     this.#touched = true;
   }
 
-  #readContext() {
+  #readContext = () => {
     const { linear, exports } = this.#host;
     const at = exports.step_context(this.#step, this.#size);
     const bytes = linear.copy(at, linear.u32(this.#size));
     if (!this.#machine.json) return bytes;
     return JSON.parse(bytes.length === 0 ? this.#machine.initial : fromBytes(bytes));
-  }
+  };
 
   #writeContext() {
     const { linear, exports, contexts } = this.#host;
-    const code = this.#machine.json
-      ? contexts.write(exports.step_agent(this.#step), this.#step, this.#value)
-      : linear.frame(() => exports.step_set_context(this.#step, linear.pushBytes(this.#value), this.#value.length));
+    const step = this.#step;
+    const write = () => {
+      const bytes = bytesOf(this.#value) ?? refuse(`the context: ${printable(this.#value)} is not bytes`);
+      return exports.step_set_context(step, linear.pushBytes(bytes), bytes.length);
+    };
+    const code = this.#machine.json ? contexts.write(exports.step_agent(step), step, this.#value) : linear.frame(write);
     if (code < OK) this.#check(code, 'the context');
   }
 
-  /** A verb with a name, data, and an effect id as its outcome. */
-  #issue(what, name, data, verb) {
-    const { linear } = this.#host;
+  /** Changes or begins something: `verb` has the step's address, and room for an effect's id. Returns that id. */
+  #stage(what, verb) {
+    const { linear, exports } = this.#host;
     return linear.frame(() => {
-      const bytes = toBytes(data);
       const id = linear.push(layout.effect_id.SIZE);
-      this.#check(
-        verb(this.#at, linear.pushText(name), linear.pushBytes(bytes), bytes.length, id),
-        `${what} '${name}'`,
-      );
+      this.#check(verb(exports, this.#acting, linear, id), what);
       return linear.effectId(id);
     });
   }
 
   call(name, request) {
-    return this.#issue('call', name, request, (...words) => this.#host.exports.step_call(...words));
+    return this.#stage(`call '${name}'`, (exports, step, linear, id) =>
+      exports.step_call(step, linear.pushText(name, 'call'), ...linear.pushData(request), id),
+    );
   }
 
-  ask(approval, payload, { deadline = Infinity } = {}) {
-    return this.#issue('approval', approval, payload, (step, name, data, size, id) =>
-      this.#host.exports.step_ask(step, name, data, size, deadline, id),
+  ask(approval, payload, options = {}) {
+    const { deadline = Infinity } = known(options, ['deadline'], 'ask: options');
+    moment(deadline, 'ask: deadline');
+    return this.#stage(`approval '${approval}'`, (exports, step, linear, id) =>
+      exports.step_ask(step, linear.pushText(approval, 'approval'), ...linear.pushData(payload), deadline, id),
     );
   }
 
   timer(name, at) {
-    const { linear, exports } = this.#host;
-    linear.frame(() => this.#check(exports.step_timer(this.#at, linear.pushText(name), Number(at)), `timer '${name}'`));
+    moment(at, `timer '${name}'`);
+    this.#stage(`timer '${name}'`, (exports, step, linear) =>
+      exports.step_timer(step, linear.pushText(name, 'timer'), at),
+    );
   }
 
   clearTimer(name) {
-    const { linear, exports } = this.#host;
-    linear.frame(() => this.#check(exports.step_clear_timer(this.#at, linear.pushText(name)), `timer '${name}'`));
+    this.#stage(`timer '${name}'`, (exports, step, linear) =>
+      exports.step_clear_timer(step, linear.pushText(name, 'timer')),
+    );
   }
 
   send(agent, signal, data) {
-    const { linear, exports } = this.#host;
-    const bytes = toBytes(data);
-    linear.frame(() =>
-      this.#check(
-        exports.step_send(
-          this.#at,
-          linear.pushText(agent),
-          linear.pushText(signal),
-          linear.pushBytes(bytes),
-          bytes.length,
-        ),
-        `signal '${signal}' to '${agent}'`,
+    this.#stage(`signal '${signal}' to '${agent}'`, (exports, step, linear) =>
+      exports.step_send(
+        step,
+        linear.pushText(agent, 'agent'),
+        linear.pushText(signal, 'signal'),
+        ...linear.pushData(data),
       ),
     );
   }
 
   cancel(effect) {
-    const { linear, exports } = this.#host;
-    linear.frame(() => {
-      const id = linear.push(layout.effect_id.SIZE);
+    this.#stage(`effect ${effect}`, (exports, step, linear, id) => {
       linear.setEffectId(id, effect);
-      this.#check(exports.step_cancel(this.#at, id), `effect ${effect}`);
+      return exports.step_cancel(step, id);
     });
   }
 
   remember(kind, data) {
-    const { linear, exports } = this.#host;
-    const bytes = toBytes(data);
-    linear.frame(() =>
-      this.#check(exports.step_remember(this.#at, kind, linear.pushBytes(bytes), bytes.length), 'remember'),
+    this.#stage('remember', (exports, step, linear) =>
+      exports.step_remember(step, whole(kind, 'kind'), ...linear.pushData(data)),
     );
   }
 
@@ -301,12 +342,12 @@ export class Step {
     const { linear, exports } = this.#host;
     return linear.frame(() => {
       const entry = linear.push(layout.entry.SIZE);
-      this.#check(exports.step_entry(this.#at, index, entry), `transcript entry ${index}`);
+      this.#check(exports.step_entry(this.#at, whole(index, 'index'), entry), `transcript entry ${index}`);
       return readable({ kind: linear.u32(entry + layout.entry.kind), data: linear.bytes(entry + layout.entry.data) });
     });
   }
 
   fail(text, code = -1) {
-    throw new StepError(code < 0 ? code : -code || -1, `${text}`);
+    throw new StepError(-Math.abs(code | 0) || -1, printable(text));
   }
 }

@@ -22,6 +22,7 @@ const FILES = [
   '../layout.js',
   '../linear.js',
   '../machine.js',
+  '../options.js',
   '../request.js',
   '../step.js',
   '../stores/indexeddb.js',

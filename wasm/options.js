@@ -1,0 +1,31 @@
+// What open() and the requests take as options: E_ARGUMENT for everything else.
+
+import { callable, known, refuse, whole } from './errors.js';
+import { NONE, VERBS } from './request.js';
+
+const OPEN = 'store machines calls wasm limits readOnly holdEffects signal timerMaxMs clock random trace'.split(' ');
+const MORE = {
+  [VERBS.decide]: 'who effect digest data',
+  [VERBS.cancel]: 'reason',
+  [VERBS.rollback]: 'version force',
+  [VERBS.fork]: 'version',
+};
+
+export const requestOptions = (verb, options) =>
+  options === NONE ? NONE : known(options, `id expectedVersion ${MORE[verb] ?? ''}`.trim().split(' '), 'options');
+
+const isStore = (store) =>
+  typeof store.directory?.imports === 'function' ||
+  ['commit', 'read', 'list'].every((name) => typeof store[name] === 'function');
+
+export function openOptions(options) {
+  const { store, machines = [], calls, limits = {}, timerMaxMs = Infinity } = known(options, OPEN, 'options');
+  if (store !== undefined && !isStore(store ?? {})) refuse('store: it needs commit, read and list, or a directory');
+  if (!Array.isArray(machines)) refuse('machines: not an array');
+  for (const key of ['clock', 'random', 'trace']) callable(options[key], key);
+  for (const name in calls) callable(calls[name], `calls: '${name}'`);
+  for (const key in known(limits, Object.keys(limits ?? {}), 'limits'))
+    if (limits[key] !== undefined && key !== 'fullSnapshots') whole(limits[key], `limits: ${key}`);
+  if (!(timerMaxMs >= 0)) refuse('timerMaxMs: not a number of milliseconds');
+  return options;
+}
