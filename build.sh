@@ -419,7 +419,7 @@ web_parts() {
     say "web build"
     say "web types"
     say "web package"
-    for file in core/{engine,wasi} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere} edge/deno; do
+    for file in core/{engine,lifetimes,wasi} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere} edge/deno; do
         say "web $file"
     done
     [ $web_all = 0 ] || for file in stores/durable-object edge/cloudflare browser/{run,demo}; do say "web $file"; done

@@ -310,14 +310,24 @@ export class Engine {
     this.#receipts.length = 0; // the engine still knows their addresses: they are not used again
   }
 
+  /** The engine knows how many it has written: mostly the oldest, so that the others need not be looked at. */
   #settle() {
     const receipts = this.#receipts;
-    let kept = 0;
-    for (let i = 0; i < receipts.length; i++) {
-      if (this.#linear.i32(receipts[i].at + layout.receipt.result) === PENDING) receipts[kept++] = receipts[i];
-      else this.#settleOne(receipts[i]);
+    let written = receipts.length - this.#exports.receipts_due();
+    if (written <= 0) return;
+    let kept = 0,
+      seen = 0;
+    for (; written > 0 && seen < receipts.length; seen++) {
+      const receipt = receipts[seen];
+      if (this.#linear.i32(receipt.at + layout.receipt.result) === PENDING) {
+        receipts[kept++] = receipt;
+      } else {
+        this.#settleOne(receipt);
+        written--;
+      }
     }
-    receipts.length = kept;
+    if (seen === receipts.length) receipts.length = kept;
+    else receipts.splice(kept, seen - kept);
   }
 
   #settleOne({ at, resolve, reject }) {
