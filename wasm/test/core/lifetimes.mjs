@@ -45,6 +45,10 @@ function replaceable(data = new Map()) {
   return { store, inner, instead };
 }
 
+const throws = (make) => () => {
+  throw make();
+};
+
 /** A promise, and what settles it. */
 function gate() {
   const made = {};
@@ -86,10 +90,81 @@ async function isQuiet(work) {
   check(error === undefined, `the process would have ended: ${String(error?.stack)}`);
 }
 
+// ---- stores of any shape
+
+const WRONG = {
+  read: [
+    () => undefined,
+    () => null,
+    () => ({ blocks: [] }),
+    () => ({ version: 3 }),
+    () => ({ version: 3, blocks: [new ArrayBuffer(8)] }),
+    throws(() => new Error('disk')),
+    () => ({
+      get then() {
+        throw new Error('no promise');
+      },
+    }),
+  ],
+  commit: [
+    () => undefined,
+    () => [],
+    (batch) => batch.map(() => null),
+    (batch) => batch.map(() => ({ result: 'conflict', version: NaN })),
+    throws(() => new Error('disk')),
+  ],
+  list: [
+    () => undefined,
+    () => ({ items: [], nextDue: NaN }),
+    () => ({ items: [{ stream: 'zz' }], nextDue: Infinity }),
+    throws(() => new Error('disk')),
+  ],
+};
+
+for (const [name, answers] of Object.entries(WRONG)) {
+  for (const [index, answer] of answers.entries()) {
+    for (const late of [false, true]) {
+      test(`${name} that answers wrongly, way ${index}${late ? ', late' : ''}`, () =>
+        isQuiet(async () => {
+          const data = new Map();
+          const before = await start({ store: memory({ data }) });
+          await before.create('a', 'counter');
+          await before.close();
+          const { store, instead } = replaceable(data);
+          instead[name] = late ? async (word) => answer(word) : answer;
+          let engine = await start({ store, limits: { retryPauseMs: 1 } });
+          const error = await soon('it settles', engine.post('a', 'add', '', { id: 'one' })).catch((error) => error);
+          check(/^E_(STORAGE|IN_DOUBT|CORRUPT)$/.test(error.code), `${error}`);
+          instead[name] = undefined;
+          await outcome(soon('idle', engine.idle()));
+          await soon('it closes', engine.close());
+          engine = await start({ store });
+          await soon('it goes on', engine.post('a', 'add', '', { id: 'one' }));
+          equal((await engine.view('a')).context.n, 1);
+          await engine.close();
+        }));
+    }
+  }
+}
+
+test('a list longer than was asked for is refused before it is copied', () =>
+  isQuiet(async () => {
+    const { store, instead } = replaceable();
+    const summary = { version: 1, due: 1, time: 1, state: 0, status: 'running', flags: 8 };
+    instead.list = async ({ limit }) => ({
+      items: Array.from({ length: limit + 1 }, (_, index) => ({ ...summary, stream: index.toString(16) })),
+      nextDue: Infinity,
+    });
+    const engine = await start({ store });
+    const error = await fails('E_STORAGE', () => engine.create('a', 'counter'));
+    check(/65 items, where the limit was 64/.test(error.message), error.message);
+    await engine.close();
+  }));
+
 // ---- many posts under way
 
 test('what a step costs does not grow with the posts under way', async () => {
-  const engine = await start({ store: undefined });
+  const engine = await start();
   await engine.create('a', 'counter');
   const { linear } = engine.raw;
   let looks = 0;
