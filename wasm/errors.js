@@ -19,6 +19,15 @@ export const OK = 0,
 
 export const nameOf = (code) => NAMES[-1001 - code] ?? `${code}`;
 
+/** What was thrown, in words: it may be anything. */
+export function textOf(error) {
+  try {
+    return `${error?.message ?? error}`;
+  } catch {
+    return 'something without a text';
+  }
+}
+
 export class PagentError extends Error {
   constructor(code, message, options = {}) {
     super(message, options.cause !== undefined ? { cause: options.cause } : undefined);
