@@ -17,26 +17,12 @@ import {
   result,
   textOf,
 } from './errors.js';
-import { Linear, toBytes } from './linear.js';
+import { Linear, fromBytes, toBytes } from './linear.js';
 import { buildMachine, handlerOf, isGuard } from './machine.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
-import { Contexts, Step, kindOfEvent, readable } from './step.js';
+import { Contexts, Step, readable } from './step.js';
 
-const TRACES = [
-  '',
-  'commit',
-  'refused',
-  'call',
-  'answer',
-  'retry',
-  'doubt',
-  'load',
-  'unload',
-  'claim',
-  'error',
-  'parked',
-  'snapshot',
-];
+const TRACES = ' commit refused call answer retry doubt load unload claim error parked snapshot'.split(' ');
 const EFFECTS = ['', 'call', 'approval', 'timer', 'signal'];
 const PHASES = ['', 'open', 'paused', 'held'];
 const CAPS = { none: 0, process: 1, power: 3 };
@@ -166,12 +152,7 @@ export class Engine {
       () => now,
     );
     const store = options.store;
-    const bridge = {
-      append: () => result.E_STORAGE,
-      read: () => result.E_STORAGE,
-      list: () => result.E_STORAGE,
-      trim: () => result.E_STORAGE,
-    };
+    const bridge = {}; // the store's functions, where it is one of JavaScript
     const host = {
       random: (at, size) => {
         (options.random ?? fillRandom)(this.#linear.u8.subarray(at, at + size));
@@ -186,13 +167,10 @@ export class Engine {
       call_cancel: (id) =>
         this.#calls.get(this.#callName(id))?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
       trace: (record) => this.#trace(record),
-      append: (...words) => bridge.append(...words),
-      read: (...words) => bridge.read(...words),
-      list: (...words) => bridge.list(...words),
-      trim: (...words) => bridge.trim(...words),
       write: (at, size) => this.#written.push(this.#linear.copy(at, size)),
       ...store?.directory?.imports(() => this.#linear),
     };
+    for (const name of ['append', 'read', 'list', 'trim']) host[name] = (request, io) => bridge[name](request, io);
     for (const name of Object.keys(host)) host[name] = this.#walled(host[name]);
     this.#exports = new WebAssembly.Instance(module, { host }).exports;
     this.#poll = this.#walled(this.#exports.poll);
@@ -702,7 +680,7 @@ export class Engine {
   #readContext(name, bytes) {
     const machine = this.#machines.findLast((known) => known.name === name);
     if (!machine?.json) return bytes;
-    return JSON.parse(bytes.length === 0 ? machine.initial : new TextDecoder().decode(bytes));
+    return JSON.parse(bytes.length === 0 ? machine.initial : fromBytes(bytes));
   }
 
   #readEntry(view, index) {
@@ -1017,9 +995,7 @@ export class Engine {
     this.#written = [];
     const code = this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0);
     if (code !== OK) throw this.#error(code);
-    const text = this.#written.map((piece) => new TextDecoder().decode(piece)).join('');
-    this.#written = [];
-    return text;
+    return fromBytes(joined(this.#written));
   }
 
   #stateNames(address) {
@@ -1086,14 +1062,9 @@ export class Engine {
     return this.close();
   }
 
-  // ---- for import, export and tests
-
-  /** The store, where it is one of JavaScript. */
-  get bridge() {
-    return this.#bridge;
-  }
+  // ---- for tests
 
   get raw() {
-    return { exports: this.#exports, linear: this.#linear, kindOfEvent };
+    return { exports: this.#exports, linear: this.#linear };
   }
 }
