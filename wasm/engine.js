@@ -42,9 +42,7 @@ const monotonic = globalThis.performance === undefined ? Date.now : () => perfor
 // Behind other work of the host: timers that wait for nothing wait for a millisecond, in pages for four.
 const soon = globalThis.setImmediate ?? ((work) => setTimeout(work, 0));
 
-function fillRandom(bytes) {
-  for (let at = 0; at < bytes.length; at += 65536) globalThis.crypto.getRandomValues(bytes.subarray(at, at + 65536));
-}
+const fillRandom = (bytes) => globalThis.crypto.getRandomValues(bytes);
 
 function joined(pieces) {
   const bytes = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
@@ -96,8 +94,6 @@ class Stream {
   };
 }
 
-const UINT32_MAX = 0xffffffff;
-
 /** What a call threw, as an answer. */
 function failureOf(error) {
   const answer = { outcome: 1, code: 0, retryAfter: 0, data: toBytes(textOf(error)) };
@@ -105,7 +101,7 @@ function failureOf(error) {
     if (!(error instanceof CallFailure) && error?.name !== 'CallFailure') return answer;
     if (error.final) answer.outcome = 2;
     answer.code = error.notSent ? NOT_SENT : Number(error.code ?? 0) | 0;
-    answer.retryAfter = Math.min(Math.max(0, Number(error.retryAfterMs) || 0), UINT32_MAX);
+    answer.retryAfter = Math.min(Math.max(0, Number(error.retryAfterMs) || 0), 2 ** 32 - 1);
   } catch {
     // then it is one without particulars
   }
@@ -165,7 +161,9 @@ export class Engine {
       },
       call: (call, answer) => this.#beginCall(call, answer),
       call_cancel: (id) =>
-        this.#calls.get(this.#callName(id))?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
+        this.#calls
+          .get(`${this.#linear.copy(id, layout.call_id.SIZE)}`)
+          ?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
       trace: (record) => this.#trace(record),
       write: (at, size) => this.#written.push(this.#linear.copy(at, size)),
       ...store?.directory?.imports(() => this.#linear),
@@ -323,11 +321,9 @@ export class Engine {
   };
 
   #fail(code) {
-    const text = this.#linear.text(this.#exports.error_text());
-    this.#failure =
-      this.#thrown === undefined
-        ? this.#error(code, text, undefined, this.#cause(result.E_STORAGE))
-        : this.#error(result.E_ARGUMENT, text || 'a callback of the host threw', undefined, this.#thrown);
+    const threw = this.#thrown !== undefined;
+    const text = this.#linear.text(this.#exports.error_text()) || (threw ? 'a callback of the host threw' : '');
+    this.#failure = this.#error(threw ? result.E_ARGUMENT : code, text, undefined, this.#cause(result.E_STORAGE));
     for (const { reject } of this.#receipts) reject(this.#failure);
     this.#receipts.length = 0; // the engine still knows their addresses: they are not used again
   }
@@ -404,12 +400,6 @@ export class Engine {
 
   // ---- calls
 
-  #callName(id) {
-    const linear = this.#linear;
-    const of = layout.call_id;
-    return `${linear.hex(id + of.stream)} ${linear.number(id + of.version)}.${linear.u32(id + of.index)} ${linear.u32(id + of.attempt)}`;
-  }
-
   #beginCall(at, answer) {
     const linear = this.#linear;
     const of = layout.call;
@@ -421,7 +411,7 @@ export class Engine {
       return OK;
     }
     const id = linear.copy(at + of.id, layout.call_id.SIZE);
-    const key = this.#callName(at + of.id);
+    const key = `${id}`;
     const controller = new AbortController();
     const request = linear.bytes(at + of.request);
     const context = readable({
