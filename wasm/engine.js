@@ -111,7 +111,6 @@ function failureOf(error) {
 export class Engine {
   #module;
   #exports;
-  #poll;
   #linear;
   #options;
   #machines = []; // as objects; then those compiled in
@@ -171,7 +170,6 @@ export class Engine {
     for (const name of ['append', 'read', 'list', 'trim']) host[name] = (request, io) => bridge[name](request, io);
     for (const name of Object.keys(host)) host[name] = this.#walled(host[name]);
     this.#exports = new WebAssembly.Instance(module, { host }).exports;
-    this.#poll = this.#walled(this.#exports.poll);
     this.#linear = new Linear(this.#exports);
     this.#contexts = new Contexts(this.#linear, this.#exports);
     this.#step = new Step({ exports: this.#exports, linear: this.#linear, contexts: this.#contexts });
@@ -283,7 +281,7 @@ export class Engine {
     let began = 0;
     try {
       for (;;) {
-        this.#state = this.#failure === undefined ? this.#poll() : IDLE;
+        this.#state = this.#failure === undefined ? this.#exports.poll() : IDLE;
         this.#settle();
         if (this.#failure === undefined && (this.#state < OK || this.#thrown !== undefined)) this.#fail(this.#state);
         if (this.closed) return; // begin nothing new
@@ -297,6 +295,9 @@ export class Engine {
         if (!this.#bridge?.commit()) break;
       }
       this.#sleep(this.#exports.next_deadline());
+    } catch (error) {
+      this.#thrown ??= error;
+      this.#fail(result.E_STORAGE);
     } finally {
       this.#running = false;
       if (this.#waiters.size !== 0) for (const look of this.#waiters) look();

@@ -479,6 +479,20 @@ test('random that throws', () =>
     equal((await fails('E_STORAGE', () => start({ random: throws(() => mine) }))).cause, mine);
   }));
 
+test('what goes wrong between polls ends the engine, and nobody waits', () =>
+  isQuiet(async () => {
+    const mine = new RangeError('no room');
+    const engine = await start();
+    await engine.create('a', 'counter');
+    const post = engine.post('a', 'add'),
+      idle = engine.idle();
+    engine.raw.linear.begin = throws(() => mine);
+    for (const promise of [post, idle])
+      equal((await fails('E_ARGUMENT', () => soon('it settles', promise))).cause, mine);
+    delete engine.raw.linear.begin;
+    await soon('it closes', engine.close());
+  }));
+
 // ---- stores of any shape
 
 const WRONG = {
