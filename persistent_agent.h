@@ -916,10 +916,10 @@ PAGENT_API uint64_t pagent_stream_of(const char *agent);
 
 /* Brings the blocks of one agent, oldest first, from another store. The first must carry a snapshot. `as` NULL: the
    same canonical bytes under the same name; the agent must have been moved out (E_REFUSED otherwise), and MOVE_IN lets
-   it go on here. What was moved out of this very store comes home with what is new. DUPLICATE: all of it is here, and still
-   moved, as where it was moved out, or after an import that died before its MOVE_IN: send that one only if the agent lives
-   nowhere else. `as` a new name: a fork of its newest state, moved or not. E_EXISTS: it lives here; E_CORRUPT at a broken
-   chain. Synchronous stores only. */
+   it go on here. What was moved out of this very store comes home with what is new. DUPLICATE: all of it is here, and
+   still moved, as where it was moved out, or after an import that died before its MOVE_IN: send that one only if the
+   agent lives nowhere else. `as` a new name: a fork of its newest state, moved or not. E_EXISTS: it lives here;
+   E_CORRUPT at a broken chain. Synchronous stores only. */
 PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks, size_t size, const char *as);
 
 /* One agent as a file that can be carried anywhere: a head, then its blocks, each bound to its place in the file. To
@@ -1063,8 +1063,14 @@ PAGENT_API int pagent_verify_files(const pagent_dir *dir, const pagent_host *hos
 PAGENT_API int pagent_send_message(const pagent_dir *dir, const pagent_host *host, const pagent_request *request);
 PAGENT_API int pagent_read_receipt(const pagent_dir *dir, const char *id, pagent_receipt *receipt);
 
-/* POSIX: a directory on disk, the heap, the clock, random bytes. Absent with PAGENT_NO_POSIX. */
-PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create); /* creates path and path/inbox */
+/* POSIX: a directory on disk, the heap, the clock, random bytes. Absent with PAGENT_NO_POSIX. WASI will do; but it has
+   no locks: the second owner of a directory is not refused there, it fences the first. */
+enum pagent_posix_flags {
+    PAGENT_POSIX_CREATE = 1,     /* path and path/inbox */
+    PAGENT_POSIX_NO_DIR_SYNC = 2 /* for hosts that cannot sync a directory (WASI in wasmtime and in Deno): the names of
+                                     files may then not survive a power cut, so take PAGENT_STORE_POWER off the caps */
+};
+PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int flags);
 PAGENT_API void pagent_close_posix(pagent_dir *dir);
 PAGENT_API void pagent_posix_host(pagent_host *host); /* fills size, allocate, random, clock_ms; leaves the others 0 */
 
@@ -1137,6 +1143,14 @@ static int pai_equal(const void *left, const void *right, size_t size)
 #if PAI_BUILTIN_MEMORY && __STDC_HOSTED__ /* WebAssembly's bulk memory copies and fills, but does not compare */
     return size == 0 || __builtin_memcmp(l, r, size) == 0;
 #else
+#if PAI_BUILTIN_MEMORY
+    for (; size >= 8; size -= 8, l += 8, r += 8) {
+        uint64_t a, b;
+        (void)__builtin_memcpy(&a, l, 8);
+        (void)__builtin_memcpy(&b, r, 8);
+        if (a != b) return 0;
+    }
+#endif
     while (size-- != 0) {
         if (*l++ != *r++) return 0;
     }
@@ -9846,7 +9860,7 @@ static void pai_sift_listed(pai_listed *items, size_t at, size_t count)
 
 static void pai_sort_listed(pai_buffer *listed)
 {
-    pai_listed *items = pai_listed_at(listed, 0), held;
+    pai_listed *items = (pai_listed *)(void *)listed->data, held;
     size_t at, count = pai_listed_count(listed);
     for (at = count / 2; at-- != 0;) pai_sift_listed(items, at, count);
     for (at = count; at-- > 1;) {
@@ -11675,8 +11689,8 @@ static int pai_verify_place(pagent_files *files, uint64_t stream, uint32_t numbe
     return result;
 }
 
-/* All segments of a log. One that is not there has been reported by the listing, or was trimmed since: what is behind it
-   is looked at all the same. */
+/* All segments of a log. One that is not there has been reported by the listing, or was trimmed since: what is behind
+   it is looked at all the same. */
 static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, uint32_t newest)
 {
     pagent_files *files = verify->files;
@@ -12243,6 +12257,17 @@ static int pai_files_settle(void *ctx, const pagent_settle *request, pagent_io *
 #elif defined(__linux__)
 #define PAI_OFD_SETLK 37 /* glibc shows the name to _GNU_SOURCE only; the number is the kernel's */
 #endif
+#if defined(__wasi__) /* neither processes nor locks: of two owners, the later one fences the earlier */
+#include <wasi/api.h>
+#undef PAI_OFD_SETLK
+#define PAI_GETPID() 1
+#define PAI_FLOCK(descriptor, how) ((void)(descriptor), (void)(how), 0)
+#define PAI_OPENAT pai_wasi_openat
+#else
+#define PAI_GETPID() getpid()
+#define PAI_FLOCK(descriptor, how) flock(descriptor, how)
+#define PAI_OPENAT(root, name, flags) openat(root, name, flags, 0666)
+#endif
 
 enum {
     PAI_TEMPS = 8,
@@ -12253,6 +12278,7 @@ typedef struct pai_posix {
     int root; /* descriptors */
     int lock;
     pid_t owner; /* who took the lock; 0: nobody */
+    int no_dir_sync;
     struct {
         int file;
         char name[PAI_FILE_NAME];
@@ -12285,7 +12311,7 @@ static int pai_posix_error(int code)
 /* In a child of the process that took the lock, nothing may be written: there must be one writer. */
 static int pai_posix_is_child(const pai_posix *posix)
 {
-    return posix->owner != 0 && getpid() != posix->owner;
+    return posix->owner != 0 && PAI_GETPID() != posix->owner;
 }
 
 static int64_t pai_posix_pread(void *ctx, int file, void *buffer, uint32_t size, uint64_t offset)
@@ -12313,6 +12339,9 @@ static int pai_posix_is_linked(int descriptor)
 #if defined(__linux__) && defined(STATX_NLINK)
     struct statx found;
     if (statx(descriptor, "", AT_EMPTY_PATH, STATX_NLINK, &found) == 0) return found.stx_nlink != 0;
+#elif defined(__wasi__)
+    struct stat found;
+    if (fstat(descriptor, &found) == 0) return found.st_nlink != 0;
 #endif
     (void)descriptor;
     return 1;
@@ -12398,10 +12427,30 @@ static int64_t pai_posix_file_size(void *ctx, int file)
     return end >= 0 ? (int64_t)end : pai_posix_error(errno);
 }
 
+#if defined(__wasi__)
+/* openat, but for the rights that it asks for: those of the directory, among which wasmtime does not name writing. */
+static int pai_wasi_openat(int root, const char *name, int flags)
+{
+    __wasi_fdstat_t of;
+    __wasi_fd_t made = 0;
+    __wasi_errno_t error;
+    if ((flags & O_RDWR) != O_RDWR) return openat(root, name, flags);
+    error = __wasi_fd_fdstat_get((__wasi_fd_t)root, &of);
+    if (error == 0) {
+        error =
+            __wasi_path_open((__wasi_fd_t)root, __WASI_LOOKUPFLAGS_SYMLINK_FOLLOW, name,
+                             (__wasi_oflags_t)(flags >> 12 & 0xFFF), of.fs_rights_inheriting | __WASI_RIGHTS_FD_WRITE,
+                             of.fs_rights_inheriting, (__wasi_fdflags_t)(flags & 0xFFF), &made);
+    }
+    if (error != 0) errno = error;
+    return error == 0 ? (int)made : -1;
+}
+#endif
+
 static int pai_posix_open_at(const pai_posix *posix, const char *name, int flags)
 {
     int descriptor;
-    do descriptor = openat(posix->root, name, flags | O_CLOEXEC, 0666);
+    do descriptor = PAI_OPENAT(posix->root, name, flags | O_CLOEXEC);
     while (descriptor < 0 && errno == EINTR);
     return descriptor < 0 ? pai_posix_error(errno) : descriptor + 1;
 }
@@ -12568,6 +12617,7 @@ static int pai_posix_sync_dir(void *ctx, const char *folder)
     const pai_posix *posix = (const pai_posix *)ctx;
     int file, done, code;
     if (pai_posix_is_child(posix)) return PAGENT_E_FENCED;
+    if (posix->no_dir_sync) return PAGENT_OK;
     file = pai_posix_open_at(posix, folder[0] != 0 ? folder : ".", O_RDONLY | O_DIRECTORY);
     if (file < 0) return file;
     do done = fsync(file - 1);
@@ -12589,7 +12639,7 @@ static int pai_posix_set_lock(int descriptor, int locked)
     if (fcntl(descriptor, PAI_OFD_SETLK, &range) == 0) return 0;
     if (errno != EINVAL) return -1;
 #endif
-    return flock(descriptor, locked ? LOCK_EX | LOCK_NB : LOCK_UN);
+    return PAI_FLOCK(descriptor, locked ? LOCK_EX | LOCK_NB : LOCK_UN);
 }
 
 /* The file `lock` is never removed: a lock is on the file, not on its name. */
@@ -12607,7 +12657,7 @@ static int pai_posix_lock(void *ctx)
         return code == EAGAIN || code == EACCES || code == EWOULDBLOCK ? PAGENT_E_LOCKED : pai_posix_error(code);
     }
     posix->lock = file - 1;
-    posix->owner = getpid();
+    posix->owner = PAI_GETPID();
     return PAGENT_OK;
 }
 
@@ -12658,9 +12708,9 @@ static int pai_posix_is_made(const char *path)
 
 /* Makes `path` and what is missing above it. What is there may be of one who died before it was synced: synced again,
    where we may. */
-static int pai_posix_make_path(const char *path)
+static int pai_posix_make_path(const char *path, int flags)
 {
-    int made = pai_posix_is_made(path);
+    int syncs = (flags & PAGENT_POSIX_NO_DIR_SYNC) == 0, made = !syncs || pai_posix_is_made(path);
     size_t length = strlen(path), at;
     char *part = (char *)malloc(length + 1);
     int result = PAGENT_OK;
@@ -12670,7 +12720,7 @@ static int pai_posix_make_path(const char *path)
         memcpy(part, path, at);
         part[at] = 0;
         if (part[at - 1] == '/') continue;
-        if (mkdir(part, 0777) == 0) result = pai_posix_sync_parent(part);
+        if (mkdir(part, 0777) == 0) result = syncs ? pai_posix_sync_parent(part) : PAGENT_OK;
         else if (errno != EEXIST && errno != EISDIR) result = pai_posix_error(errno);
         else if (!made) (void)pai_posix_sync_parent(part);
     }
@@ -12710,20 +12760,21 @@ static void pai_posix_fill(pagent_dir *dir, pai_posix *posix)
     dir->unlock = pai_posix_unlock;
 }
 
-PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int create)
+PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int flags)
 {
     pai_posix *posix;
     int result = PAGENT_OK;
     if (dir == NULL || path == NULL || path[0] == 0) return PAGENT_E_ARGUMENT;
     pai_clear(dir, sizeof *dir);
-    if (create) result = pai_posix_make_path(path);
+    if ((flags & PAGENT_POSIX_CREATE) != 0) result = pai_posix_make_path(path, flags);
     if (result != PAGENT_OK) return result;
     posix = (pai_posix *)calloc(1, sizeof *posix);
     if (posix == NULL) return PAGENT_E_MEMORY;
     posix->lock = -1;
+    posix->no_dir_sync = (flags & PAGENT_POSIX_NO_DIR_SYNC) != 0;
     posix->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (posix->root < 0) result = pai_posix_error(errno);
-    if (result == PAGENT_OK && create) {
+    if (result == PAGENT_OK && (flags & PAGENT_POSIX_CREATE) != 0) {
         int made = mkdirat(posix->root, "inbox", 0777) == 0;
         if (!made && errno != EEXIST) result = pai_posix_error(errno);
         /* durable; where there is a lock, an earlier opening has come past here */
@@ -12754,6 +12805,20 @@ static void *pai_posix_allocate(void *ctx, void *old, size_t old_size, size_t ne
     return NULL;
 }
 
+#if defined(__wasi__)
+static int pai_posix_random(void *ctx, void *buffer, size_t size)
+{
+    uint8_t *at = (uint8_t *)buffer;
+    (void)ctx;
+    while (size != 0) {
+        size_t piece = size < 256 ? size : 256; /* getentropy gives no more at once */
+        if (getentropy(at, piece) != 0) return PAGENT_E_STORAGE;
+        at += piece;
+        size -= piece;
+    }
+    return PAGENT_OK;
+}
+#else
 static int pai_posix_random(void *ctx, void *buffer, size_t size)
 {
     uint8_t *at = (uint8_t *)buffer;
@@ -12772,6 +12837,7 @@ static int pai_posix_random(void *ctx, void *buffer, size_t size)
     (void)close(descriptor);
     return size == 0 ? PAGENT_OK : PAGENT_E_STORAGE;
 }
+#endif
 
 static uint64_t pai_posix_clock_ms(void *ctx)
 {
@@ -12792,6 +12858,9 @@ PAGENT_API void pagent_posix_host(pagent_host *host)
 
 #undef PAI_RENAMEAT2
 #undef PAI_OFD_SETLK
+#undef PAI_GETPID
+#undef PAI_FLOCK
+#undef PAI_OPENAT
 #endif /* PAGENT_NO_POSIX */
 #endif /* PAGENT_NO_FILE */
 

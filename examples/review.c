@@ -38,14 +38,6 @@ typedef struct review_app {
     uint64_t drawn_ms;
 } review_app;
 
-static volatile sig_atomic_t review_stop; /* a signal asked for a clean end */
-
-static void review_on_signal(int number)
-{
-    (void)number;
-    review_stop = 1;
-}
-
 static uint64_t review_clock(review_app *app)
 {
     return app->lent.clock_ms(app->lent.ctx);
@@ -107,11 +99,18 @@ static int review_open_engine(review_app *app, int mode, char *text)
     config.host.call_cancel = review_on_call_cancel;
     config.host.trace = mode == REVIEW_RUN ? review_on_trace : NULL;
     config.store = pagent_files_store(app->files);
+    if (app->options.no_dir_sync) config.store.caps &= ~(uint32_t)PAGENT_STORE_POWER;
     config.limits.size = sizeof config.limits;
     machines[0] = &app->machine;
     config.machines = machines;
     config.machine_count = 1;
     return pagent_open_engine(&app->engine, &config, text);
+}
+
+static int review_open_folder(review_app *app, pagent_dir *dir, int flags)
+{
+    if (app->options.no_dir_sync) flags |= PAGENT_POSIX_NO_DIR_SYNC;
+    return pagent_open_posix(dir, app->options.store, flags);
 }
 
 /* OK, E_LOCKED (another process owns the store), or an error; `text` says what it is. */
@@ -120,7 +119,7 @@ static int review_open(review_app *app, int mode, char text[PAGENT_TEXT_SIZE])
     int result;
     text[0] = 0;
     memset(&app->fault.inner, 0, sizeof app->fault.inner);
-    result = pagent_open_posix(&app->fault.inner, app->options.store, mode != REVIEW_READ);
+    result = review_open_folder(app, &app->fault.inner, mode != REVIEW_READ ? PAGENT_POSIX_CREATE : 0);
     if (result != PAGENT_OK) return result;
     app->dir = review_faulty_dir(&app->fault);
     result = review_open_files(app, mode, text);
@@ -148,6 +147,7 @@ static int review_say_storage(review_app *app, int result, const char *text)
                                 "(--store DIR says where)",
                                 app->options.store);
     }
+    if (result == PAGENT_E_STORAGE && text[0] == 0) text = review_why_storage(app->options.store);
     return review_say_error(REVIEW_EXIT_STORAGE, "the store %s: %s%s%s", app->options.store, pagent_message(result),
                             text[0] != 0 ? ": " : "", text);
 }
@@ -241,7 +241,7 @@ static int review_do_by_message(review_app *app, pagent_request *requests, pagen
     int result;
     memset(&inbox, 0, sizeof inbox);
     if (ids == NULL) return PAGENT_E_MEMORY;
-    result = pagent_open_posix(&inbox, app->options.store, 0);
+    result = review_open_folder(app, &inbox, 0);
     for (i = 0; i < count && result == PAGENT_OK; i++) {
         review_make_id(app, ids[i]);
         requests[i].id = ids[i];
@@ -434,7 +434,7 @@ static void review_flush_batch(review_batch *batch)
 static void review_start_file(review_batch *batch, const char *path, int named)
 {
     const review_options *options = &batch->app->options;
-    char *full = realpath(path, NULL), *record = NULL;
+    char *full = review_real_path(path), *record = NULL;
     const char *wrong;
     uint32_t size = 0;
     size_t i;
@@ -706,15 +706,6 @@ static int review_open_witness(review_app *app)
     app->host.witness = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (app->host.witness >= 0) return 0;
     return review_say_error(REVIEW_EXIT_STORAGE, "%s: %s", path, strerror(errno));
-}
-
-static void review_catch_signals(void)
-{
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = review_on_signal;
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
 }
 
 /* Opens as the owner. A verb that has the lock for a moment is waited for; an owner that stays is not. */
@@ -1380,6 +1371,7 @@ int main(int argc, char **argv)
     app.host.program = &app;
     app.host.jobs_max = (uint32_t)app.options.jobs;
     app.host.out = app.options.out;
+    app.host.no_dir_sync = app.options.no_dir_sync;
     review_machine(&app.machine, &app.desk);
     code = review_dispatch(&app);
     fflush(stdout);

@@ -44,6 +44,7 @@ typedef struct review_options {
     int dot;
     int log_per_agent;
     int truncate_suspect;
+    int no_dir_sync;
     int help;
     int version;
     int word_count;
@@ -91,6 +92,7 @@ static const char *const review_help[] =
      "  --jobs N                 documents read side by side (4)\n"
      "  --log-per-agent          a new store gets one journal for each document, not one for all\n"
      "  --truncate-suspect       the journal's last block is damaged: cut it off, even if it was once acknowledged\n"
+     "  --no-dir-sync            for WASI hosts that cannot sync a folder: safe from a kill, not from a power cut\n"
      "  --json                   for scripts: JSON, one value a line\n"
      "  --help, --version\n"
      "\n"
@@ -159,6 +161,7 @@ static const review_option review_option_table[] = {
     {"--dot", REVIEW_FLAG, offsetof(review_options, dot), 0},
     {"--log-per-agent", REVIEW_FLAG, offsetof(review_options, log_per_agent), 0},
     {"--truncate-suspect", REVIEW_FLAG, offsetof(review_options, truncate_suspect), 0},
+    {"--no-dir-sync", REVIEW_FLAG, offsetof(review_options, no_dir_sync), 0},
     {"--help", REVIEW_FLAG, offsetof(review_options, help), 0},
     {"-h", REVIEW_FLAG, offsetof(review_options, help), 0},
     {"--version", REVIEW_FLAG, offsetof(review_options, version), 0}};

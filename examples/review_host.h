@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +28,79 @@ enum {
     REVIEW_PATH_SIZE = 4096
 };
 
+/* ---- What WASI lacks: signals, and paths that are the same from everywhere --------------------------------------- */
+
+#if defined(__wasi__)
+
+enum {
+    review_stop = 0
+};
+
+static void review_catch_signals(void)
+{
+}
+
+static void review_kill_oneself(void)
+{
+    _Exit(128 + 9);
+}
+
+static char *review_real_path(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 ? strdup(path) : NULL;
+}
+
+/* wasmtime and Deno open directories that they cannot sync. */
+static const char *review_why_storage(const char *folder)
+{
+    int file = open(folder, O_RDONLY | O_DIRECTORY), done;
+    if (file < 0) return "";
+    done = fsync(file);
+    (void)close(file);
+    return done == 0 ? "" : "this host cannot sync a folder, see --no-dir-sync";
+}
+
+#else
+
+#include <signal.h>
+
+static volatile sig_atomic_t review_stop; /* a signal asked for a clean end */
+
+static void review_on_signal(int number)
+{
+    (void)number;
+    review_stop = 1;
+}
+
+static void review_catch_signals(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = review_on_signal;
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+static void review_kill_oneself(void)
+{
+    (void)kill(getpid(), SIGKILL);
+    for (;;) (void)pause();
+}
+
+static char *review_real_path(const char *path)
+{
+    return realpath(path, NULL);
+}
+
+static const char *review_why_storage(const char *folder)
+{
+    (void)folder;
+    return "";
+}
+
+#endif
+
 /* ---- Being killed ---------------------------------------------------------------------------------------------- */
 
 typedef struct review_fault { /* counts what is asked of the host and changes something outside */
@@ -47,8 +119,7 @@ static int review_fault_is_due(review_fault *fault)
 static void review_die(void)
 {
     fflush(NULL);
-    (void)kill(getpid(), SIGKILL);
-    for (;;) (void)pause();
+    review_kill_oneself();
 }
 
 static void review_host_call(review_fault *fault)
@@ -207,7 +278,8 @@ typedef struct review_host {
     review_job **last;
     uint32_t jobs_max; /* documents read side by side */
     const char *out;   /* folder for the reports */
-    int witness;       /* file descriptor of --witness; -1: none */
+    int no_dir_sync;
+    int witness; /* file descriptor of --witness; -1: none */
     review_fault *fault;
     review_memory memory;
     void *program; /* for the trace callback */
@@ -367,7 +439,9 @@ static int review_write_all(int file, const char *text, size_t size)
 
 static int review_sync_folder(review_host *host, const char *folder)
 {
-    int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), result;
+    int file, result;
+    if (host->no_dir_sync) return 0;
+    file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (file < 0) return -1;
     review_host_call(host->fault);
     result = fsync(file);

@@ -6,13 +6,49 @@
    The disk keeps, for every file, the durable bytes and the writes since the last sync, and for the directory the
    durable names and the changes since the last sync_dir. sim_power_cut() lets any part of what is pending survive.
    Every call of pagent_dir and pagent_dev has a number n; cut 2n is just before it, cut 2n + 1 just after. At the cut
-   the process ends with longjmp(disk.jump): what it had allocated is freed by sim_release(). */
+   the life that sim_live() began ends there: what it had allocated is freed by sim_release(). */
 #ifndef SIM_H
 #define SIM_H
 
+#include "test.h"
+
+/* ---- lives ------------------------------------------------------------------------------------------------------
+
+   sim_live() gives what `life` returns, or `ended` when sim_end_life() was called somewhere below it; the innermost
+   ends. In WebAssembly, whose C library has no setjmp, the host calls the function, throws, and catches. */
+
+#if defined(__wasm__)
+
+#define SIM_IMPORT(name) __attribute__((import_module("sim"), import_name(#name)))
+SIM_IMPORT(live) int sim_live(int (*life)(void), int ended);
+SIM_IMPORT(end_life) __attribute__((noreturn)) void sim_end_life(void);
+
+#else
+
 #include <setjmp.h>
 
-#include "test.h"
+static jmp_buf *sim_end; /* of the innermost life */
+
+static inline int sim_live(int (*life)(void), int ended)
+{
+    jmp_buf here, *outer = sim_end;
+    int result;
+    sim_end = &here;
+    if (setjmp(here) != 0) {
+        sim_end = outer;
+        return ended;
+    }
+    result = life();
+    sim_end = outer;
+    return result;
+}
+
+static inline void sim_end_life(void)
+{
+    longjmp(*sim_end, 1);
+}
+
+#endif
 
 /* ---- random numbers ------------------------------------------------------------------------------------------ */
 
@@ -211,7 +247,6 @@ typedef struct sim_disk {
     int lock_owner; /* process; 0: free */
 
     /* what is to go wrong */
-    jmp_buf jump;
     uint64_t cut; /* see above; UINT64_MAX: none */
     int crashed;
     uint64_t fail_at; /* call number that fails; UINT64_MAX: none */
@@ -486,7 +521,7 @@ static inline void sim_cut_here(sim_disk *disk)
 {
     disk->crashed = 1;
     disk->cut = UINT64_MAX;
-    longjmp(disk->jump, 1);
+    sim_end_life();
 }
 
 static const char *const sim_kind_names[] = {"open",   "create", "publish",  "close",    "remove",

@@ -1,12 +1,8 @@
 /* test_bytes.c: checksums, headers, whitening, sections: the bytes below every block. */
-#define _DEFAULT_SOURCE 1
-
-#include <sys/mman.h>
-#include <unistd.h>
-
 #define PERSISTENT_AGENT_IMPLEMENTATION
 #include "../persistent_agent.h"
 
+#include "guard.h"
 #include "sim.h"
 
 static pai_crc fast, slow; /* the processor's instruction where there is one; tables */
@@ -36,20 +32,6 @@ static uint32_t crc_by_bits(const uint8_t *p, size_t size)
         for (k = 0; k < 8; k++) c = (c & 1u) != 0 ? c >> 1 ^ UINT32_C(0x82F63B78) : c >> 1;
     }
     return ~c;
-}
-
-/* A page whose end is followed by memory that nobody may touch; bytes are placed right before it. */
-static uint8_t *guard_end(void)
-{
-    static uint8_t *end;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    if (end == NULL) {
-        void *made = mmap(NULL, 17 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (made == MAP_FAILED) abort();
-        end = (uint8_t *)made + 16 * page;
-        if (mprotect(end, page, PROT_NONE) != 0) abort();
-    }
-    return end;
 }
 
 /* Check values of RFC 3720 (iSCSI), appendix B.4, and the usual "123456789". */

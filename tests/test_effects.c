@@ -215,7 +215,7 @@ static void swap_context(const pai_crc *crc, uint8_t *block, pai_block *header)
     if (header->flags & PAI_WHITE) pai_whiten(block + 64, padded, header->stream, header->version);
     while (pai_next_section(block + 64, header->payload_size, &at, &section) == PAGENT_OK) {
         if (section.tag != PAI_TAG_CONTEXT || !CHECK(w.swapped_at < section.size)) continue;
-        block[section.data - block + w.swapped_at] ^= 1;
+        block[(size_t)(section.data - block) + w.swapped_at] ^= 1;
         found = 1;
     }
     CHECK(found);

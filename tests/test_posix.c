@@ -225,6 +225,19 @@ TEST(path_made_durable)
     end();
 }
 
+/* Nor does it sync a directory when it is told that the host cannot. */
+TEST(no_dir_sync)
+{
+    pagent_dir dir;
+    begin();
+    syncs.count = 0;
+    CHECK_EQ(pagent_open_posix(&dir, w.place, PAGENT_POSIX_CREATE | PAGENT_POSIX_NO_DIR_SYNC), PAGENT_OK);
+    CHECK_EQ(dir.sync_dir(dir.ctx, ""), PAGENT_OK);
+    CHECK_EQ(syncs.count, 0);
+    pagent_close_posix(&dir);
+    end();
+}
+
 /* An inbox that was removed and made again is the one that is synced. */
 TEST(inbox_made_again)
 {
@@ -607,4 +620,4 @@ TEST(killed_at_each_call)
 }
 
 TEST_MAIN(ROW(pipe_for_segment), ROW(bad_letters_skipped), ROW(unreadable_letter_skipped), ROW(path_made_durable),
-          ROW(inbox_made_again), ROW(fork_and_lock), ROW(killed_at_each_call))
+          ROW(no_dir_sync), ROW(inbox_made_again), ROW(fork_and_lock), ROW(killed_at_each_call))

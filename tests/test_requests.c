@@ -1,14 +1,10 @@
 /* test_requests.c: what everybody outside may ask of an agent, one rule at a time: versions and conflicts, duplicates,
    decisions, rollback, fork, cancel, trim, held effects, and requests as bytes. On every kind of store. Each deed that
    turns an agent from its course is cut at every point: it is done, or it never was. */
-#define _DEFAULT_SOURCE 1
-
-#include <sys/mman.h>
-#include <unistd.h>
-
 #define PERSISTENT_AGENT_IMPLEMENTATION
 #include "../persistent_agent.h"
 
+#include "guard.h"
 #include "world.h"
 
 static pagent_receipt last; /* of the last request */
@@ -1367,18 +1363,24 @@ static void begin_deed(uint32_t kind, const deed *what)
     sim_restart_count(&w.disk);
 }
 
+static const deed *living;
+
+static int deed_life(void)
+{
+    int result = living->ask();
+    if (result == PAGENT_OK) w.idle = 1; /* it was promised */
+    (void)world_close();
+    return result;
+}
+
 /* The deed, in a process that ends at `cut` at the latest. */
 static int live_deed(const deed *what, uint64_t cut)
 {
     int result;
     w.disk.cut = cut;
-    if (setjmp(w.disk.jump) != 0) {
-        world_die();
-        return WORLD_CRASHED;
-    }
-    result = what->ask();
-    if (result == PAGENT_OK) w.idle = 1; /* it was promised */
-    (void)world_close();
+    living = what;
+    result = sim_live(deed_life, WORLD_CRASHED);
+    if (result == WORLD_CRASHED) world_die();
     return result;
 }
 
@@ -1479,15 +1481,12 @@ TEST(crowd)
 
 TEST(requests_as_bytes)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uint8_t *base = (uint8_t *)mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *guard;
+    uint8_t *guard = guard_end();
     pagent_request what = new_request(PAGENT_DECIDE, "agent"), back;
     uint8_t bytes[1024];
     sim_random random;
     uint64_t i;
     int size, cut;
-    if (base == MAP_FAILED || mprotect(base + page, page, PROT_NONE) != 0) abort();
-    guard = base + page; /* what is read behind the end is noticed */
     what.id = "id-1";
     what.expected_version = 12;
     what.event = "event";
@@ -1545,7 +1544,6 @@ TEST(requests_as_bytes)
             CHECK(pagent_decode_receipt(guard - cut, (uint32_t)cut, &other) < 0);
         }
     }
-    (void)munmap(base, 2 * page);
 }
 
 TEST_MAIN(ROW(conflicts), ROW(duplicates), ROW(decisions), ROW(versions_stay), ROW(rollback), ROW(rollback_of_a_call),

@@ -251,13 +251,12 @@ static int world_run(scenario run, uint64_t cut)
 {
     int result;
     w.disk.cut = cut;
-    if (setjmp(w.disk.jump) != 0) {
+    result = sim_live(run, CRASHED);
+    w.disk.cut = UINT64_MAX;
+    if (result == CRASHED) {
         sim_release(&w.host.memory);
         w.files = NULL;
-        return CRASHED;
     }
-    result = run();
-    w.disk.cut = UINT64_MAX;
     return result;
 }
 

@@ -831,12 +831,11 @@ static int world_life(void)
 /* One life that may be ended at `cut`. (Not every program that includes this sweeps.) */
 __attribute__((unused)) static int world_live(uint64_t cut)
 {
+    int result;
     w.disk.cut = cut;
-    if (setjmp(w.disk.jump) != 0) {
-        world_die();
-        return WORLD_CRASHED;
-    }
-    return world_life();
+    result = sim_live(world_life, WORLD_CRASHED);
+    if (result == WORLD_CRASHED) world_die();
+    return result;
 }
 
 static void world_begin(uint32_t kind, const play *what, uint64_t seed)

@@ -5,6 +5,8 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brotliCompressSync } from 'node:zlib';
+import { launch, missing } from './browser/browsers.mjs';
+import { serve } from './browser/server.mjs';
 import { Skip, check, equal, finish, test } from './harness.mjs';
 
 const here = new URL('./', import.meta.url).pathname;
@@ -66,5 +68,72 @@ test('bundled by esbuild', () => {
   const core = readFileSync(join(folder, 'core.js'));
   console.log(`  the JavaScript core: ${core.length} bytes minified, ${brotliCompressSync(core).length} with brotli`);
 });
+
+// ---- by Vite, built and from its own server: two pages, the second finds what the first has left
+
+const app = `
+import { open } from 'persistent-agent';
+import { indexedDB } from 'persistent-agent/indexeddb';
+const machine = {
+  name: 'm', signals: ['go'], states: { a: {}, end: { final: true } },
+  transitions: [{ from: 'a', event: 'go', to: 'end', action(step) { step.context.who = step.agent; } }],
+};
+globalThis.outcome = (async () => {
+  const engine = await open({ machines: [machine], store: await indexedDB('vite') });
+  if (await engine.has('x')) await engine.post('x', 'go');
+  else await engine.create('x', 'm');
+  const { state, context } = await engine.view('x');
+  await engine.close();
+  return state + ' ' + JSON.stringify(context);
+})();
+`;
+
+async function vite() {
+  if (!existsSync(join(here, 'node_modules/vite'))) throw new Skip('the npm package vite is not installed');
+  const reason = missing('chromium');
+  if (reason !== undefined) throw new Skip(reason);
+  writeFileSync(
+    join(folder, 'index.html'),
+    '<!doctype html><link rel="icon" href="data:,"><script type="module" src="/app.js"></script>',
+  );
+  writeFileSync(join(folder, 'app.js'), app);
+  return import('vite');
+}
+
+async function inChromium(url) {
+  const profile = mkdtempSync(join(folder, 'profile-'));
+  const browser = await launch('chromium', { profile });
+  try {
+    for (const wanted of ['a {}', 'end {"who":"x"}']) {
+      const page = await browser.page(url);
+      equal(await page.call('data:text/javascript,export const outcome=()=>globalThis.outcome', 'outcome'), wanted);
+      await page.close();
+    }
+  } finally {
+    await browser.kill();
+  }
+}
+
+test('built by Vite, in Chromium', async () => {
+  const { build } = await vite();
+  await build({ root: folder, configFile: false, logLevel: 'error' });
+  const server = await serve(0, join(folder, 'dist/'));
+  try {
+    await inChromium(server.url);
+  } finally {
+    await server.close();
+  }
+}, 300_000);
+
+test("from Vite's development server, in Chromium", async () => {
+  const { createServer } = await vite();
+  const server = await createServer({ root: folder, configFile: false, logLevel: 'error', server: { port: 0 } });
+  try {
+    await server.listen();
+    await inChromium(server.resolvedUrls.local[0]);
+  } finally {
+    await server.close();
+  }
+}, 300_000);
 
 await finish('');

@@ -24,7 +24,9 @@ export const binaries = {
 /** Why a browser cannot be tested here; undefined: it can. */
 export function missing(kind) {
   if (!binaries[kind]) return `no ${kind} here`;
-  if (kind === 'webkit' && !first('/usr/bin/Xvfb')) return 'no Xvfb here';
+  if (kind === 'webkit') return first('/usr/bin/Xvfb') ? undefined : 'no Xvfb here';
+  const driver = kind === 'chromium' ? 'playwright-core' : 'puppeteer-core';
+  if (!existsSync(new URL(`node_modules/${driver}`, import.meta.url))) return `${driver} is not installed`;
   return undefined;
 }
 

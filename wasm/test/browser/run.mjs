@@ -5,6 +5,7 @@
 // drives/*.mjs run here and drive browsers: `tests` is the same, with t.kind, t.url, t.profile (an empty folder) and
 // t.launch() as well. The filter is a part of "browser/file/test".
 
+import { rmSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +15,7 @@ import { Skip, tools } from './tools.mjs';
 import { within } from '../within.mjs';
 
 const LIMIT_MS = 240_000; // for one test
+const long = process.env.WEB_LONG !== undefined; // more kills
 
 const options = process.argv.slice(2).filter((word) => word.startsWith('--'));
 const [filter = ''] = process.argv.slice(2).filter((word) => !word.startsWith('--'));
@@ -51,6 +53,8 @@ async function timed(name, body) {
 async function folder(body) {
   const path = await mkdtemp(join(tmpdir(), 'persistent-agent-'));
   let kept = false;
+  const remove = () => rmSync(path, { recursive: true, force: true });
+  process.once('exit', remove); // of a run that is ended in the middle
   try {
     return await body(path);
   } catch (error) {
@@ -58,6 +62,7 @@ async function folder(body) {
     if (kept) console.log(`        kept: ${path}`);
     throw error;
   } finally {
+    process.off('exit', remove);
     if (!kept) await rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
@@ -104,7 +109,7 @@ async function runDrives(kind, url) {
             return browser;
           };
           try {
-            await within(LIMIT_MS, 'the end of the test', body({ ...tools, kind, url, profile, launch: start }));
+            await within(LIMIT_MS, 'the end of the test', body({ ...tools, kind, url, profile, long, launch: start }));
           } finally {
             for (const browser of started) await browser.kill(); // of a test that hangs, too: then it fails there
           }

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, normalize, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const root = fileURLToPath(new URL('../..', import.meta.url)); // wasm/
+const own = fileURLToPath(new URL('../..', import.meta.url)); // wasm/
 const types = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript',
@@ -17,11 +17,12 @@ const types = {
 };
 const page = '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>test</title>';
 
-/** Resolves to { url, close() }. The address is the loopback's: pages from it are secure contexts. */
-export async function serve(port = 0) {
+/** Resolves to { url, close() }. The address is the loopback's: pages from it are secure contexts. Another `root` has its own index.html. */
+export async function serve(port = 0, root = own) {
   const server = createServer(async (request, response) => {
-    const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+    let path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
     const headers = { 'cache-control': 'no-store' };
+    if (path === '/' && root !== own) path = '/index.html';
     if (path === '/') return response.writeHead(200, { ...headers, 'content-type': types['.html'] }).end(page);
     const file = normalize(join(root, path));
     try {

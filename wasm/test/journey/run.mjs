@@ -224,6 +224,6 @@ test('native, a tab of Chromium, a Worker, native again: timers and approvals st
   } finally {
     for (const end of ending.reverse()) await end();
   }
-});
+}, 300_000);
 
 await finish();

@@ -52,18 +52,23 @@ export async function processes(total, driver) {
       throw new Error(`ended with ${code}: ${last}`);
     });
 
-  await total.check(`${name}: two processes race on the same agents`, async () => {
-    const database = join(folder, 'race');
+  /** Both until each has so many acknowledged; one that starts late finds the other gone: then longer. */
+  async function race(limit) {
+    const database = join(folder, `race-${limit}`);
     const acks = [1, 2].map((writer) => `${database}.acks${writer}`);
     const results = await Promise.all(
-      [1, 2].map((writer) => start(driver, ['write', database, writer, acks[writer - 1], 300], false).done),
+      [1, 2].map((writer) => start(driver, ['write', database, writer, acks[writer - 1], limit], false).done),
     );
     const outcomes = results.map(({ last: line }) => JSON.parse(line));
     const { lost, blocks } = await check(database, acks);
     if (lost.length) throw new Error(lost.join('; '));
-    if (!outcomes.some(({ conflicts }) => conflicts)) throw new Error('they never met');
+    if (!outcomes.some(({ conflicts }) => conflicts)) {
+      if (limit > 10_000) throw new Error('they never met');
+      return race(limit * 4);
+    }
     return `${outcomes.map(({ acked, conflicts, again, doubts }) => `${acked} acknowledged, ${conflicts} conflicts, ${again} again, ${doubts} in doubt`).join(' / ')}; ${blocks} blocks`;
-  });
+  }
+  await total.check(`${name}: two processes race on the same agents`, () => race(300));
 
   await total.check(`${name}: SIGKILL in the middle of appends, 10 times`, async () => {
     const database = join(folder, 'kill');

@@ -30,7 +30,15 @@ export async function startWorkerd(folder, only = files) {
     durableObjectsPersist: `${folder}/objects`,
     kvPersist: `${folder}/kv`,
   });
-  const ask = (path, options) => fetch(new URL(path, server.url), { ...options, signal: AbortSignal.timeout(60_000) });
+  // A connection each: workerd may close one that waited, under the next request, which then fails.
+  const ask = async (path, options) => {
+    try {
+      const signal = AbortSignal.timeout(60_000);
+      return await fetch(new URL(path, server.url), { ...options, headers: { connection: 'close' }, signal });
+    } catch (error) {
+      throw new Error(`${path}: ${error.message}: ${error.cause ?? ''}`, { cause: error });
+    }
+  };
   return {
     ...server,
     fetch: ask,

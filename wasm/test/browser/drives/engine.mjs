@@ -62,7 +62,7 @@ export const tests = {
     if (t.kind === 'webkit') t.skip('its automation sessions are ephemeral: no profile survives');
     const count = 5,
       name = 'kill';
-    let rounds = 2,
+    let rounds = t.long ? 5 : 2,
       added = -1,
       answered = {},
       id;

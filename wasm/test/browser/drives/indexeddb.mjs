@@ -42,7 +42,7 @@ export const tests = {
   async 'SIGKILL in the middle of appends: nothing acknowledged is lost'(t) {
     if (t.kind === 'webkit') t.skip('its automation sessions are ephemeral: no profile survives');
     const name = 'kill';
-    let rounds = 3,
+    let rounds = t.long ? 6 : 2,
       known = {},
       doubtful = 0; // stream -> version acknowledged
     for (let round = 0; round <= rounds; round++) {

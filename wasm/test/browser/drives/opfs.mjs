@@ -1,12 +1,25 @@
 // The OPFS store under what only a driver can do: a killed browser, a full quota, its files read by a native program.
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const module = '/test/browser/parts/opfs.mjs';
 const root = fileURLToPath(new URL('../../../..', import.meta.url));
+
+let program;
+/** Once for all browsers. */
+function compiled() {
+  if (program === undefined) {
+    const folder = mkdtempSync(join(tmpdir(), 'persistent-agent-ctl-'));
+    process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+    execFileSync(process.env.CC ?? 'cc', ['-O1', '-o', join(folder, 'pagentctl'), join(root, 'examples/pagentctl.c')]);
+    program = join(folder, 'pagentctl');
+  }
+  return program;
+}
 
 const supported = async (t, page) => {
   if (!(await page.call(module, 'supported'))) t.skip('no file handles in workers here');
@@ -15,7 +28,7 @@ const supported = async (t, page) => {
 export const tests = {
   async 'SIGKILL in the middle of appends: nothing acknowledged is lost'(t) {
     if (t.kind === 'webkit') t.skip('its automation sessions are ephemeral: no profile survives');
-    const rounds = 4;
+    const rounds = t.long ? 6 : 2;
     let known = {};
     for (let round = 0; round <= rounds; round++) {
       const browser = await t.launch(),
@@ -78,8 +91,7 @@ export const tests = {
     await browser.close();
     mkdirSync(store);
     for (const [name, text] of files) writeFileSync(join(store, name), Buffer.from(text, 'base64'));
-    const program = join(t.profile, 'pagentctl');
-    execFileSync('cc', ['-O1', '-o', program, join(root, 'examples/pagentctl.c')]);
+    const program = compiled();
     t.equal(execFileSync(program, [store, 'verify'], { encoding: 'utf8' }).includes('clean'), true);
     const agents = execFileSync(program, [store, 'list', '--json'], { encoding: 'utf8' });
     t.check(agents.includes('"a"') && agents.includes('"b"'), agents);

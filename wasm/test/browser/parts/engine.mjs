@@ -345,7 +345,8 @@ export const acknowledged = () => acks;
 
 /** Returns at once. Posts entries from `next` on, one after the other, while `count` agents loop. */
 export async function workForEver(name, next, count) {
-  const engine = await start(name);
+  // What is in doubt may be much: the driver only looks now and then at what was acknowledged.
+  const engine = await start(name, {}, { limits: { dedupeCount: 4096 } });
   if (!(await engine.has('book'))) await engine.create('book', 'ledger');
   for (let i = 0; i < count; i++) if (!(await engine.has(`loop-${i}`))) await engine.create(`loop-${i}`, 'looper');
   (async () => {
