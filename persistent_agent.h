@@ -3833,7 +3833,7 @@ struct pagent_engine {
     pai_queue requests;
     uint32_t request_count;
     uint32_t receipts_due; /* handed in, and not written yet */
-    uint64_t requests_ms; /* no memory: not before */
+    uint64_t requests_ms;  /* no memory: not before */
     uint32_t calls_running;
 
     pai_operation *operations;
