@@ -487,8 +487,8 @@ web_parts() {
     [ -f wasm/package.json ] || return 0
     local name
     for name in browser/{run,demo} journey/run stores/durable-object core/wasi edge/{cloudflare,deno} package build \
-        types core/{engine,arguments,lifetimes} 'core/engine in '{node24,bun,deno} core/toolchains stores/{memory,kit,sqlite,deno-kv,kv} \
-        files/{node,inbox,everywhere,wasi}; do
+        types core/{engine,arguments,lifetimes} 'core/engine in '{node24,bun,deno} core/toolchains \
+        stores/{memory,kit,sqlite,deno-kv,kv} files/{node,inbox,everywhere,wasi}; do
         say "web $name"
     done
 }

@@ -3833,7 +3833,8 @@ struct pagent_engine {
 
     pai_queue requests;
     uint32_t request_count;
-    uint64_t requests_ms; /* no memory: not before */
+    uint32_t receipts_due; /* handed in, and not written yet */
+    uint64_t requests_ms;  /* no memory: not before */
     uint32_t calls_running;
 
     pai_operation *operations;
@@ -4346,7 +4347,10 @@ static void pai_settle_task(pagent_engine *e, pai_task *task, int result, uint64
     receipt.version = version;
     t = pai_text_begin(receipt.text, PAGENT_TEXT_SIZE);
     if (result < 0) pai_text_add(&t, text != NULL ? text : pagent_message(result));
-    if (task->receipt != NULL) pai_copy(task->receipt, &receipt, sizeof receipt);
+    if (task->receipt != NULL) {
+        pai_copy(task->receipt, &receipt, sizeof receipt);
+        e->receipts_due--;
+    }
     if (task->settling != NULL) pai_answer_message(e, task->settling, &receipt);
     if (task->verb == PAI_VERB_SIGNAL) pai_post_signal_done(e, task, result);
     if (task->verb < PAI_VERB_ANSWER) e->request_count--;
@@ -7630,6 +7634,7 @@ static void pai_trim_answer(pagent_engine *e, int result)
         if (result < 0) pai_text_add(&t, pagent_message(result));
         e->trim_receipt->version = e->trim_count;
         e->trim_receipt->result = result;
+        e->receipts_due--;
     }
     e->trim_receipt = NULL;
 }
@@ -7668,6 +7673,7 @@ PAGENT_API int pagent_trim_store(pagent_engine *engine, pagent_receipt *receipt)
     if (receipt != NULL) {
         pai_clear(receipt, sizeof *receipt);
         receipt->result = PAGENT_PENDING;
+        engine->receipts_due++;
     }
     return PAGENT_OK;
 }
@@ -7981,6 +7987,7 @@ PAGENT_API int pagent_submit(pagent_engine *engine, const pagent_request *reques
         pai_clear(receipt, sizeof *receipt);
         receipt->result = PAGENT_PENDING;
         receipt->verb = request->verb;
+        e->receipts_due++;
     }
     e->request_count++;
     pai_push_task(&e->requests, task);

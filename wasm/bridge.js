@@ -1,7 +1,7 @@
 // Between the engine's store callbacks and a Store: appends of one poll become one commit, answers find their operation.
 
 import * as layout from './layout.js';
-import { OK, PENDING, nameOf, result } from './errors.js';
+import { OK, PENDING, result } from './errors.js';
 import { split } from './block.js';
 
 const STATUS = ['', 'running', 'waiting', 'parked', 'done', 'failed', 'cancelled', 'moved'];
@@ -94,21 +94,32 @@ export class Bridge {
     let answer;
     try {
       answer = ask();
+      if (!isPromise(answer)) return this.#filled(fill, answer, io);
     } catch (error) {
-      return this.#failed(error);
+      return this.failed(error);
     }
-    if (!isPromise(answer)) return fill(answer, io);
     const copy = this.#linear.copy(op, 8);
     this.outstanding++;
-    answer.then(
-      (value) => this.#complete(copy, (to) => fill(value, to)),
-      (error) => this.#complete(copy, () => this.#failed(error)),
+    Promise.resolve(answer).then(
+      (value) => this.#complete(copy, (to) => this.#filled(fill, value, to)),
+      (error) => this.#complete(copy, () => this.failed(error)),
     );
     return PENDING;
   }
 
-  #failed(error) {
-    this.error = error;
+  /** The result of an answer, which may have any shape. */
+  #filled(fill, answer, io, otherwise = result.E_STORAGE) {
+    try {
+      return fill(answer, io);
+    } catch (error) {
+      this.error = error;
+      return otherwise;
+    }
+  }
+
+  /** Keeps what a store threw. Returns its result. */
+  failed(error) {
+    this.error = error ?? new Error('the store threw nothing');
     return resultOf(error, 'E_STORAGE');
   }
 
@@ -156,41 +167,39 @@ export class Bridge {
     let answer;
     try {
       answer = this.#store.commit(batch.map(({ append }) => append));
+      if (isPromise(answer)) {
+        this.committing = true;
+        this.settled = Promise.resolve(answer).then(
+          (results) => this.#committedLater(batch, results),
+          (error) => this.#committedLater(batch, void this.failed(error)),
+        );
+        return false;
+      }
     } catch (error) {
-      this.#committed(batch, undefined, error);
-      return true;
+      this.failed(error);
     }
-    if (!isPromise(answer)) {
-      this.#committed(batch, answer);
-      return true;
-    }
-    this.committing = true;
-    this.settled = answer.then(
-      (results) => this.#committedLater(batch, results),
-      (error) => this.#committedLater(batch, undefined, error),
-    );
-    return false;
+    this.#committed(batch, answer);
+    return true;
   }
 
-  #committedLater(batch, results, error) {
+  #committedLater(batch, results) {
     this.committing = false;
     if (this.closed) return;
-    this.#committed(batch, results, error);
+    this.#committed(batch, results);
     this.#wake();
   }
 
-  #committed(batch, results, error) {
-    if (error !== undefined) this.error = error;
+  #committed(batch, results) {
     batch.forEach(({ op }, index) =>
-      this.#done(op, (io) => {
-        const answer = results?.[index];
-        if (answer === undefined) return result.E_IN_DOUBT;
-        if (answer.result === 'ok') return OK;
-        if (answer.version !== undefined) this.#linear.setNumber(io + layout.io.version, answer.version);
-        return result[REFUSALS[answer.result]] ?? result.E_IN_DOUBT;
-      }),
+      this.#done(op, (io) => this.#filled(this.#readResult, results?.[index], io, result.E_IN_DOUBT)),
     );
   }
+
+  #readResult = (answer, io) => {
+    if (answer?.result === 'ok') return OK;
+    if (answer?.version !== undefined) this.#linear.setNumber(io + layout.io.version, answer.version);
+    return result[REFUSALS[answer?.result]] ?? result.E_IN_DOUBT;
+  };
 
   get busy() {
     return this.committing || this.outstanding !== 0 || this.#queue.length !== 0;
@@ -219,6 +228,7 @@ export class Bridge {
     linear.setNumber(io + layout.io.version, answer.version);
     if (answer.trimmed) return result.E_TRIMMED;
     for (const block of answer.blocks) {
+      if (!ArrayBuffer.isView(block)) throw new TypeError('read: a block is not bytes');
       if (size + block.length > capacity) break;
       linear.u8.set(block, buffer + size);
       size += block.length;
@@ -249,6 +259,10 @@ export class Bridge {
   #listDone(request, answer, io) {
     const linear = this.#linear;
     const items = linear.u32(request + layout.list.items);
+    const capacity = linear.u32(request + layout.list.capacity);
+    if (answer.items.length > capacity) {
+      throw new RangeError(`list: ${answer.items.length} items, where the limit was ${capacity}`);
+    }
     answer.items.forEach((item, index) => writeSummary(linear, items + index * layout.summary.SIZE, item));
     linear.setU32(io + layout.io.count, answer.items.length);
     linear.setNumber(io + layout.io.next_due_ms, answer.nextDue ?? Infinity);
@@ -262,9 +276,5 @@ export class Bridge {
   /** The store, for what needs no engine. */
   get store() {
     return this.#store;
-  }
-
-  static describe(error) {
-    return error === undefined ? undefined : `${nameOf(resultOf(error, 'E_STORAGE'))}: ${error?.message ?? error}`;
   }
 }

@@ -274,7 +274,8 @@ int paw_open(const pagent_machine *const *machines, uint32_t count, const pagent
 
 EXPORT(close) int paw_close(void)
 {
-    int result = engine != NULL ? pagent_close_engine(engine) : PAGENT_OK;
+    int result = pagent_close_engine(engine);
+    if (result != PAGENT_OK) return result; /* it is being used */
     engine = NULL;
     pagent_close_memory(memory);
     memory = NULL;
@@ -304,6 +305,12 @@ EXPORT(store_done) int paw_store_done(const pagent_op *op, int result, const pag
 EXPORT(submit) int paw_submit(const pagent_request *request, pagent_receipt *receipt)
 {
     return pagent_submit(engine, request, receipt);
+}
+
+/* Receipts that are not written yet: of all that were handed in, so many are still PENDING. */
+EXPORT(receipts_due) uint32_t paw_receipts_due(void)
+{
+    return engine != NULL ? engine->receipts_due : 0;
 }
 
 EXPORT(trim_store) int paw_trim_store(pagent_receipt *receipt)

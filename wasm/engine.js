@@ -18,63 +18,36 @@ import {
   printable,
   refuse,
   result,
+  textOf,
   whole,
 } from './errors.js';
 import { Linear, bytesOf, fromBytes, nameBytes, toBytes } from './linear.js';
 import { buildMachine, handlerOf, isGuard } from './machine.js';
 import { openOptions, requestOptions } from './options.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
-import { Contexts, Step, kindOfEvent, readable } from './step.js';
+import { Contexts, Step, readable } from './step.js';
 
-const TRACES = [
-  '',
-  'commit',
-  'refused',
-  'call',
-  'answer',
-  'retry',
-  'doubt',
-  'load',
-  'unload',
-  'claim',
-  'error',
-  'parked',
-  'snapshot',
-];
+const TRACES = ' commit refused call answer retry doubt load unload claim error parked snapshot'.split(' ');
 const EFFECTS = ['', 'call', 'approval', 'timer', 'signal'];
 const PHASES = ['', 'open', 'paused', 'held'];
 const CAPS = { none: 0, process: 1, power: 3 };
 const TEXT_SIZE = 120;
 const PORTABLE_HEAD = 512;
+const CLOSE_MS = 5000;
 const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
 
-const LIMITS = {
-  contextSizeMax: 'context_size_max',
-  payloadSizeMax: 'payload_size_max',
-  blockSizeMax: 'block_size_max',
-  effectsMax: 'effects_max',
-  mailboxMax: 'mailbox_max',
-  dedupeCount: 'dedupe_count',
-  loadedMax: 'loaded_max',
-  requestsMax: 'requests_max',
-  alwaysMax: 'always_max',
-  splicesMax: 'splices_max',
-  snapshotFactor: 'snapshot_factor',
-  snapshotFloor: 'snapshot_floor',
-  inboxIntervalMs: 'inbox_interval_ms',
-  idleSealMs: 'idle_seal_ms',
-  retryPauseMs: 'retry_pause_ms',
-  fullSnapshots: 'full_snapshots',
-};
+/** The field of a limit, like payloadSizeMax; undefined: there is none. */
+function limitField(key) {
+  const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return name !== key && Object.hasOwn(layout.limits, name) ? layout.limits[name] : undefined;
+}
 
 const monotonic = globalThis.performance === undefined ? Date.now : () => performance.now();
 // Behind other work of the host: timers that wait for nothing wait for a millisecond, in pages for four.
 const soon = globalThis.setImmediate ?? ((work) => setTimeout(work, 0));
 
-function fillRandom(bytes) {
-  for (let at = 0; at < bytes.length; at += 65536) globalThis.crypto.getRandomValues(bytes.subarray(at, at + 65536));
-}
+const fillRandom = (bytes) => globalThis.crypto.getRandomValues(bytes);
 
 function joined(pieces) {
   const bytes = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
@@ -89,34 +62,55 @@ function joined(pieces) {
 /** An async iterator over what `push` is given, until `end`. */
 class Stream {
   #items = [];
-  #waiting;
-  #ended = false;
+  #waiting = [];
+  #onEnd;
 
-  push(item) {
-    if (this.#ended) return;
-    this.#items.push(item);
-    this.#waiting?.();
+  constructor(onEnd) {
+    this.#onEnd = onEnd;
+  }
+
+  push(value) {
+    const waiting = this.#waiting.shift();
+    if (waiting !== undefined) waiting({ value, done: false });
+    else this.#items.push(value);
   }
 
   end() {
-    this.#ended = true;
-    this.#waiting?.();
+    this.#onEnd?.();
+    this.#onEnd = undefined;
+    for (const waiting of this.#waiting.splice(0)) waiting({ value: undefined, done: true });
   }
 
-  async *items(onEnd) {
-    try {
-      for (;;) {
-        while (this.#items.length !== 0) yield this.#items.shift();
-        if (this.#ended) return;
-        await new Promise((resolve) => {
-          this.#waiting = resolve;
-        });
-      }
-    } finally {
-      this.#ended = true;
-      onEnd();
-    }
+  iterator = {
+    next: () =>
+      new Promise((resolve) => {
+        this.#waiting.push(resolve);
+        if (this.#items.length !== 0) this.push(this.#items.shift());
+        else if (this.#onEnd === undefined) this.end();
+      }),
+    return: async (value) => {
+      this.#items = [];
+      this.end();
+      return { value, done: true };
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
+}
+
+/** What a call threw, as an answer. */
+function failureOf(error) {
+  const answer = { outcome: 1, code: 0, retryAfter: 0, data: toBytes(textOf(error)) };
+  try {
+    if (!(error instanceof CallFailure) && error?.name !== 'CallFailure') return answer;
+    if (error.final) answer.outcome = 2;
+    answer.code = error.notSent ? NOT_SENT : Number(error.code ?? 0) | 0;
+    answer.retryAfter = Math.min(Math.max(0, Number(error.retryAfterMs) || 0), 2 ** 32 - 1);
+  } catch {
+    // then it is one without particulars
   }
+  return answer;
 }
 
 export class Engine {
@@ -143,6 +137,8 @@ export class Engine {
   #written = [];
   #state = OK; // of the last poll
   #failure; // a PagentError once the store has failed
+  #thrown; // what a callback of the host threw
+  #closing; // the promise of close()
   #files; // of a store that is a directory
   closed = false;
 
@@ -150,14 +146,13 @@ export class Engine {
     this.#module = module;
     this.#options = openOptions(options);
     const clock = options.clock ?? Date.now;
-    this.#clock = () => Math.floor(clock());
+    let now = 0;
+    this.#clock = this.#walled(
+      () => (now = Math.floor(clock())),
+      () => now,
+    );
     const store = options.store;
-    const bridge = {
-      append: () => result.E_STORAGE,
-      read: () => result.E_STORAGE,
-      list: () => result.E_STORAGE,
-      trim: () => result.E_STORAGE,
-    };
+    const bridge = {}; // the store's functions, where it is one of JavaScript
     const host = {
       random: (at, size) => {
         (options.random ?? fillRandom)(this.#linear.u8.subarray(at, at + size));
@@ -170,15 +165,15 @@ export class Engine {
       },
       call: (call, answer) => this.#beginCall(call, answer),
       call_cancel: (id) =>
-        this.#calls.get(this.#callName(id))?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
+        this.#calls
+          .get(`${this.#linear.copy(id, layout.call_id.SIZE)}`)
+          ?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
       trace: (record) => this.#trace(record),
-      append: (...words) => bridge.append(...words),
-      read: (...words) => bridge.read(...words),
-      list: (...words) => bridge.list(...words),
-      trim: (...words) => bridge.trim(...words),
       write: (at, size) => this.#written.push(this.#linear.copy(at, size)),
       ...store?.directory?.imports(() => this.#linear),
     };
+    for (const name of ['append', 'read', 'list', 'trim']) host[name] = (request, io) => bridge[name](request, io);
+    for (const name of Object.keys(host)) host[name] = this.#walled(host[name]);
     this.#exports = new WebAssembly.Instance(module, { host }).exports;
     this.#linear = new Linear(this.#exports);
     this.#contexts = new Contexts(this.#linear, this.#exports);
@@ -187,12 +182,34 @@ export class Engine {
       this.#bridge = new Bridge(store, this.#linear, this.#exports, () => this.#run());
       Object.assign(bridge, this.#bridge.imports);
     }
-    this.#open();
+    try {
+      this.#open();
+    } catch (error) {
+      this.#exports.close();
+      this.#closeFiles();
+      throw error;
+    }
+  }
+
+  /** `work` for the engine, which is never to see an exception: that is kept, and fails the engine. */
+  #walled(work, otherwise = () => result.E_STORAGE) {
+    return (a, b, c, d) => {
+      try {
+        return work(a, b, c, d);
+      } catch (error) {
+        this.#thrown ??= error ?? new Error('nothing');
+        return otherwise();
+      }
+    };
   }
 
   #open() {
     const { linear, options, exports } = { linear: this.#linear, options: this.#options, exports: this.#exports };
-    const { store, limits = {} } = options;
+    const { store, limits = {}, signal } = options;
+    if (signal !== undefined && typeof signal.throwIfAborted !== 'function') {
+      throw new PagentError('E_ARGUMENT', 'signal: not an AbortSignal');
+    }
+    signal?.throwIfAborted();
     for (const [number, machine] of (options.machines ?? []).entries()) {
       this.#machines.push(buildMachine(linear, machine, number, exports.handler, limits.contextSizeMax || 16 << 20));
     }
@@ -200,7 +217,7 @@ export class Engine {
       this.#machines.push({ name: linear.text(linear.u32(address + layout.machine.name)), address, own: true });
     }
     for (const key of Object.keys(limits)) {
-      if (LIMITS[key] === undefined) throw new PagentError('E_ARGUMENT', `limits: '${key}' is not known`);
+      if (limitField(key) === undefined) throw new PagentError('E_ARGUMENT', `limits: '${key}' is not known`);
     }
     linear.frame(() => {
       const text = linear.push(TEXT_SIZE);
@@ -213,7 +230,7 @@ export class Engine {
       this.#machines.forEach((machine, index) => linear.setU32(table + 4 * index, machine.address));
       const at = linear.push(layout.limits.SIZE);
       linear.setU32(at + layout.limits.size, layout.limits.SIZE);
-      for (const [key, value] of Object.entries(limits)) linear.setU32(at + layout.limits[LIMITS[key]], Number(value));
+      for (const [key, value] of Object.entries(limits)) linear.setU32(at + limitField(key), Number(value));
       const flags =
         (options.readOnly || store?.readOnly ? 1 : 0) |
         (options.holdEffects ? 2 : 0) |
@@ -221,19 +238,22 @@ export class Engine {
         (store?.trim !== undefined ? 8 : 0);
       const caps = (CAPS[store?.durability] ?? 0) | (store?.readOnly ? 4 : 0);
       const code = exports.open(table, this.#machines.length, at, flags, caps, store?.blockSizeMax ?? 0, text);
-      if (code !== OK) {
-        exports.close();
-        this.#closeFiles();
-        throw this.#error(code, linear.text(text));
-      }
+      if (code !== OK) throw this.#error(code, linear.text(text));
     });
-    options.signal?.addEventListener('abort', () => void this.close(), { once: true });
+    signal?.addEventListener('abort', () => this.close().catch(() => {}), { once: true });
     this.#schedule();
   }
 
-  #error(code, text, version, cause) {
+  #error(code, text, version, cause = this.#cause(code)) {
     const message = text || this.#linear.text(this.#exports.message(code));
-    return new PagentError(nameOf(code), message, { version, cause });
+    const why = cause === undefined ? '' : textOf(cause);
+    return new PagentError(nameOf(code), message.includes(why) ? message : `${message}: ${why}`, { version, cause });
+  }
+
+  /** What the host or the store said last, where that may be why. */
+  #cause(code) {
+    const unclear = code === result.E_STORAGE || code === result.E_IN_DOUBT;
+    return unclear ? (this.#thrown ?? this.#bridge?.error ?? this.#files?.error) : undefined;
   }
 
   // ---- running
@@ -257,18 +277,19 @@ export class Engine {
 
   #runScheduled = () => {
     this.#scheduled = false;
-    this.#run();
+    if (!this.closed) this.#run();
   };
 
   #run() {
-    if (this.#running || this.closed) return;
+    if (this.#running) return;
     this.#running = true;
     let began = 0;
     try {
       for (;;) {
         this.#state = this.#failure === undefined ? this.#exports.poll() : IDLE;
         this.#settle();
-        if (this.#state < OK) this.#fail(this.#state);
+        if (this.#failure === undefined && (this.#state < OK || this.#thrown !== undefined)) this.#fail(this.#state);
+        if (this.closed) return; // begin nothing new
         if (this.#state === OK) {
           if (began === 0) began = monotonic();
           if (monotonic() - began < SLICE_MS) continue;
@@ -279,6 +300,9 @@ export class Engine {
         if (!this.#bridge?.commit()) break;
       }
       this.#sleep(this.#exports.next_deadline());
+    } catch (error) {
+      this.#thrown ??= error;
+      this.#fail(result.E_STORAGE);
     } finally {
       this.#running = false;
       if (this.#waiters.size !== 0) for (const look of this.#waiters) look();
@@ -291,7 +315,7 @@ export class Engine {
     if (this.#timer !== undefined) clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#alarm = deadline;
-    if (deadline === Infinity || this.closed || this.#failure !== undefined) return;
+    if (deadline === Infinity || this.#failure !== undefined) return;
     const ms = deadline - this.#clock();
     if (ms > (this.#options.timerMaxMs ?? Infinity)) return;
     this.#timer = setTimeout(this.#wakeUp, Math.min(Math.max(0, ms), TIMER_MAX_MS));
@@ -303,26 +327,31 @@ export class Engine {
   };
 
   #fail(code) {
-    const text = this.#linear.text(this.#exports.error_text()) || undefined;
-    const why = this.#bridge?.error ?? this.#files?.error;
-    this.#failure = new PagentError(
-      nameOf(code),
-      [text ?? this.#linear.text(this.#exports.message(code)), why?.message].filter(Boolean).join(': '),
-      {},
-    );
-    if (why !== undefined) this.#failure.cause = why;
+    const threw = this.#thrown !== undefined;
+    const text = this.#linear.text(this.#exports.error_text()) || (threw ? 'a callback of the host threw' : '');
+    this.#failure = this.#error(threw ? result.E_ARGUMENT : code, text, undefined, this.#cause(result.E_STORAGE));
     for (const { reject } of this.#receipts) reject(this.#failure);
     this.#receipts.length = 0; // the engine still knows their addresses: they are not used again
   }
 
+  /** The engine knows how many it has written: mostly the oldest, so that the others need not be looked at. */
   #settle() {
     const receipts = this.#receipts;
-    let kept = 0;
-    for (let i = 0; i < receipts.length; i++) {
-      if (this.#linear.i32(receipts[i].at + layout.receipt.result) === PENDING) receipts[kept++] = receipts[i];
-      else this.#settleOne(receipts[i]);
+    let written = receipts.length - this.#exports.receipts_due();
+    if (written <= 0) return;
+    let kept = 0,
+      seen = 0;
+    for (; written > 0 && seen < receipts.length; seen++) {
+      const receipt = receipts[seen];
+      if (this.#linear.i32(receipt.at + layout.receipt.result) === PENDING) {
+        receipts[kept++] = receipt;
+      } else {
+        this.#settleOne(receipt);
+        written--;
+      }
     }
-    receipts.length = kept;
+    if (seen === receipts.length) receipts.length = kept;
+    else receipts.splice(kept, seen - kept);
   }
 
   #settleOne({ at, resolve, reject }) {
@@ -377,24 +406,18 @@ export class Engine {
 
   // ---- calls
 
-  #callName(id) {
-    const linear = this.#linear;
-    const of = layout.call_id;
-    return `${linear.hex(id + of.stream)} ${linear.number(id + of.version)}.${linear.u32(id + of.index)} ${linear.u32(id + of.attempt)}`;
-  }
-
   #beginCall(at, answer) {
     const linear = this.#linear;
     const of = layout.call;
     const name = linear.text(linear.u32(at + of.name));
-    const call = this.#options.calls?.[name];
-    if (call === undefined) {
+    const { calls = {} } = this.#options;
+    if (!Object.hasOwn(calls, name)) {
       linear.setU32(answer + layout.answer.outcome, 2);
       linear.view.setInt32(answer + layout.answer.code, result.E_UNDECLARED, true);
       return OK;
     }
     const id = linear.copy(at + of.id, layout.call_id.SIZE);
-    const key = this.#callName(at + of.id);
+    const key = `${id}`;
     const controller = new AbortController();
     const request = linear.bytes(at + of.request);
     const context = readable({
@@ -408,37 +431,43 @@ export class Engine {
       signal: controller.signal,
     });
     this.#calls.set(key, controller);
-    void this.#perform(call, request, context, id, key);
+    void this.#perform(calls[name], request, context, id, key);
     return PENDING;
   }
 
   async #perform(call, request, context, id, key) {
-    let outcome = 0,
-      code = 0,
-      data,
-      retryAfter = 0;
+    let answer;
     await undefined; // never inside the poll that began it
+    if (this.closed) return;
     try {
-      data = toBytes(await call(request, context));
+      answer = { outcome: 0, code: 0, retryAfter: 0, data: toBytes(await call(request, context)) };
     } catch (error) {
-      const failure = error instanceof CallFailure || error?.name === 'CallFailure' ? error : undefined;
-      outcome = failure?.final ? 2 : 1;
-      code = failure?.notSent ? NOT_SENT : (failure?.code ?? 0);
-      retryAfter = failure?.retryAfterMs ?? 0;
-      data = toBytes(`${error?.message ?? error}`);
+      answer = failureOf(error);
     }
     if (this.#calls.get(key)?.signal === context.signal) this.#calls.delete(key);
     if (this.closed) return;
+    const refused = this.#answer(id, answer);
+    if (refused === result.E_LIMIT || refused === result.E_MEMORY) {
+      const data = toBytes('what the call answered cannot be kept');
+      this.#answer(id, { ...answer, outcome: answer.outcome || 2, code: answer.code || refused, data });
+    }
+    this.#schedule();
+  }
+
+  #answer(id, { outcome, code, retryAfter, data }) {
     const linear = this.#linear;
-    linear.frame(() => {
+    return linear.frame(() => {
       const at = linear.push(layout.answer.SIZE);
       linear.setU32(at + layout.answer.outcome, outcome);
       linear.view.setInt32(at + layout.answer.code, code, true);
-      linear.setBytes(at + layout.answer.data, linear.pushBytes(data), data.length);
       linear.setU32(at + layout.answer.retry_after_ms, retryAfter);
-      this.#exports.call_done(linear.pushBytes(id), at); // late or unwanted answers are refused there
+      try {
+        linear.setBytes(at + layout.answer.data, linear.pushBytes(data), data.length);
+      } catch {
+        return result.E_LIMIT; // more than there is memory, or bytes that were given away
+      }
+      return this.#exports.call_done(linear.pushBytes(id), at); // late or unwanted answers are refused there
     });
-    this.#schedule();
   }
 
   // ---- traces
@@ -471,10 +500,12 @@ export class Engine {
   }
 
   traces({ signal } = {}) {
-    const stream = new Stream();
+    this.#live();
+    const stream = new Stream(() => this.#streams.delete(stream));
     this.#streams.add(stream);
     signal?.addEventListener('abort', () => stream.end(), { once: true });
-    return stream.items(() => this.#streams.delete(stream));
+    if (signal?.aborted) stream.end();
+    return stream.iterator;
   }
 
   // ---- requests
@@ -590,11 +621,23 @@ export class Engine {
     throw this.#error(code, `${name}: ${this.#linear.text(this.#exports.message(code))}`);
   }
 
+  /** Whether there is a block behind the present one. */
+  async #nextBlock(view, agent) {
+    let code;
+    do {
+      this.#live(); // the view is gone with its engine
+      code = this.#exports.view_next(view);
+      await this.#viewReady(view, code, agent);
+    } while (code === PENDING);
+    return code === OK;
+  }
+
   #closeView(view) {
     if (this.#views.delete(view)) this.#exports.view_close(view);
   }
 
   #readView(view) {
+    this.#live();
     const linear = this.#linear;
     const of = layout.info;
     return linear.frame(() => {
@@ -677,6 +720,7 @@ export class Engine {
   }
 
   #readBlock(view) {
+    this.#live();
     const linear = this.#linear;
     const of = layout.block_info;
     return linear.frame(() => {
@@ -730,16 +774,21 @@ export class Engine {
     const { from = 0, signal } = known(options ?? NONE, ['from', 'signal'], 'history');
     const view = await this.#openView(agent, whole(from, 'from', 0, Number.MAX_SAFE_INTEGER) || Infinity);
     try {
-      let code = OK;
-      while (code === OK) {
+      do {
         signal?.throwIfAborted();
         yield this.#readBlock(view);
-        this.#live();
-        while ((code = this.#exports.view_next(view)) === PENDING) await this.#viewReady(view, code, agent);
-        await this.#viewReady(view, code, agent);
-      }
+      } while (await this.#nextBlock(view, agent));
     } finally {
       this.#closeView(view);
+    }
+  }
+
+  async #listed(request) {
+    try {
+      const { items, cursor } = await this.#bridge.store.list(request);
+      return { items: [...items], cursor };
+    } catch (error) {
+      throw this.#error(this.#bridge.failed(error), undefined, undefined, error);
     }
   }
 
@@ -750,11 +799,14 @@ export class Engine {
       let cursor;
       do {
         signal?.throwIfAborted();
-        const page = await this.#bridge.store.list({ ...(cursor !== undefined && { cursor }), limit: 256 });
-        yield* page.items;
+        const page = await this.#listed({ ...(cursor !== undefined && { cursor }), limit: 256 });
+        for (const summary of page.items) {
+          this.#live();
+          yield summary;
+        }
         cursor = page.cursor;
       } while (cursor !== undefined);
-      return;
+      return this.#live();
     }
     const linear = this.#linear;
     const cursor = linear.allocate(8);
@@ -804,11 +856,8 @@ export class Engine {
     const view = await this.#openView(agent, Infinity);
     const blocks = [];
     try {
-      for (let code = OK; code !== END;) {
-        blocks.push(this.#readBlock(view).raw);
-        while ((code = this.#exports.view_next(view)) === PENDING) await this.#viewReady(view, code, agent);
-        await this.#viewReady(view, code, agent);
-      }
+      do blocks.push(this.#readBlock(view).raw);
+      while (await this.#nextBlock(view, agent));
       const { status, name } = this.#readView(view);
       return { moved: status === 'moved', name, blocks };
     } finally {
@@ -948,7 +997,6 @@ export class Engine {
     if (format !== 'mermaid' && format !== 'dot')
       refuse(`diagram: format '${printable(format)}' is neither "mermaid" nor "dot"`);
     const machine = this.#machine(name);
-    const linear = this.#linear;
     const states = machine.names ?? this.#stateNames(machine.address);
     const mark = state === undefined ? -1 : states.indexOf(state);
     if (state !== undefined && mark < 0)
@@ -956,10 +1004,7 @@ export class Engine {
     this.#written = [];
     const code = this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0);
     if (code !== OK) throw this.#error(code);
-    const text = this.#written.map((piece) => fromBytes(piece)).join('');
-    this.#written = [];
-    void linear;
-    return text;
+    return fromBytes(joined(this.#written));
   }
 
   #stateNames(address) {
@@ -988,13 +1033,15 @@ export class Engine {
     return code;
   }
 
-  async close() {
-    if (this.closed) return;
+  close({ withinMs = CLOSE_MS } = {}) {
+    this.closed = true; // begin nothing new
+    return (this.#closing ??= this.#close(withinMs));
+  }
+
+  async #close(withinMs) {
     clearTimeout(this.#timer);
-    while (this.#bridge?.committing) await this.#bridge.settled; // what is under way may still be told to its senders
-    if (this.closed) return;
-    this.closed = true;
-    clearTimeout(this.#timer);
+    await undefined; // never inside a callback of the engine
+    await this.#committed(withinMs);
     if (this.#bridge !== undefined) this.#bridge.closed = true;
     for (const view of this.#views) this.#exports.view_close(view);
     this.#views.clear();
@@ -1009,18 +1056,24 @@ export class Engine {
     if (code !== OK || files !== OK) throw this.#error(code !== OK ? code : files);
   }
 
+  /** What the store is writing may still be told to its senders; but it does not hold the end for ever. */
+  async #committed(withinMs) {
+    if (!this.#bridge?.committing) return;
+    let timer;
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, withinMs);
+    });
+    await Promise.race([this.#bridge.settled, late]);
+    clearTimeout(timer);
+  }
+
   [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() {
     return this.close();
   }
 
-  // ---- for import, export and tests
-
-  /** The store, where it is one of JavaScript. */
-  get bridge() {
-    return this.#bridge;
-  }
+  // ---- for tests
 
   get raw() {
-    return { exports: this.#exports, linear: this.#linear, kindOfEvent };
+    return { exports: this.#exports, linear: this.#linear };
   }
 }

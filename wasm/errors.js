@@ -39,6 +39,15 @@ export function printable(value) {
   }
 }
 
+/** What was thrown, in words: it may be anything. */
+export function textOf(error) {
+  try {
+    return printable(error?.message ?? error);
+  } catch {
+    return printable(error);
+  }
+}
+
 // ---- checks of what callers hand in: each names it, and says what it may be
 
 export function refuse(text) {

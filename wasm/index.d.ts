@@ -4,7 +4,24 @@
 /** Why something was refused or failed: the names of persistent_agent.h's results, e.g. "E_CONFLICT". */
 export class PagentError extends Error {
   readonly name: 'PagentError';
-  /** "E_CONFLICT", "E_NOT_FOUND", "E_MACHINE" … */
+  /**
+   * Nothing was done: "E_ARGUMENT", "E_LIMIT", "E_UNDECLARED", "E_REFUSED" what was asked is wrong, too much, unknown
+   * to the machine, or not allowed now; "E_NOT_FOUND", "E_EXISTS", "E_CONFLICT" (look again first), "E_FUTURE" the
+   * agent, or its version, is another; "E_STALE", "E_SETTLED", "E_EXPIRED", "E_IRREVERSIBLE" it is too late for that;
+   * "E_FINISHED", "E_PARKED" the agent takes no more, or not before retry(); "E_TRIMMED" that old version is gone.
+   * "E_MACHINE", "E_MACHINE_CHANGED" a machine could get stuck, or the agent's is not registered.
+   * "E_TIMEOUT": a call's.
+   *
+   * Ask again later: "E_AGAIN", "E_MEMORY", "E_NO_SPACE", "E_LOCKED" (another process has the store).
+   *
+   * "E_FENCED": another engine took the agent over. This one refuses it from then on, also after the other was closed:
+   * close it and open again. "E_READ_ONLY".
+   *
+   * Nobody knows whether it was done; asking again under the same id is safe: "E_IN_DOUBT", "E_CLOSED" (of what was
+   * under way at close), "E_STORAGE" (when idle() rejects with it the engine is over: open again; `cause` is what the
+   * store threw). The store's bytes are wrong: "E_CORRUPT", "E_SUSPECT", "E_FOREIGN", "E_LOST_TAIL"; "E_NEWER": a newer
+   * program's.
+   */
   readonly code: string;
   /** E_CONFLICT: the agent's current version. */
   readonly version?: number;
@@ -163,7 +180,10 @@ export interface CallContext {
   json(): any;
 }
 
-/** Resolves to the answer. Throws: tried again by the call's policy; a CallFailure says more. */
+/**
+ * Resolves to the answer. Throws: tried again by the call's policy; a CallFailure says more. An answer that cannot be
+ * kept, above limits.payloadSizeMax or of a buffer that was given away, is a final failure with E_LIMIT's code, -1003.
+ */
 export type Call = (request: Uint8Array, context: CallContext) => Data | Promise<Data>;
 
 export class CallFailure extends Error {
@@ -182,7 +202,7 @@ export interface Options {
   /** Absent: agents die with the process. */
   store?: Store | { readonly directory: object; readonly readOnly?: boolean };
   machines?: Machine<any>[];
-  /** By name; of all machines. */
+  /** By name, as properties of its own; of all machines. */
   calls?: Record<string, Call>;
   /** The engine: by default the one beside this module. One with your own machines in C is built by `build.sh wasm`. */
   wasm?: WasmSource;
@@ -190,16 +210,17 @@ export interface Options {
   readOnly?: boolean;
   /** Commit steps but start no call: the next engine starts them. */
   holdEffects?: boolean;
-  /** Ends it like close(). */
+  /** Ends it like close(). Aborted before: open() throws its reason. */
   signal?: AbortSignal;
   /**
    * The longest timer that the engine sets; what is due later is left to whoever calls wake(), like a Durable Object's
    * alarm: an object with a timer of its own cannot hibernate. Absent: timers for everything.
    */
   timerMaxMs?: number;
-  /** For tests: milliseconds since 1970. */
+  /** For tests: milliseconds since 1970. One that throws ends the engine: E_ARGUMENT, with its error as the cause. */
   clock?: () => number;
   random?: (bytes: Uint8Array) => void;
+  /** What it throws is an uncaught exception of the program; the engine goes on. */
   trace?: (record: Trace) => void;
 }
 
@@ -314,8 +335,13 @@ export interface Engine extends AsyncDisposable {
   diagram(machine: string, options?: { format?: 'mermaid' | 'dot'; state?: string }): string;
   /** The hash over names and structure: twins in C and JavaScript have the same. 16 hex digits. */
   machineHash(machine: string): string;
-  /** Ends it. Nothing durable is lost; calls under way are aborted and are in doubt for the next engine. */
-  close(): Promise<void>;
+  /**
+   * Ends it; from anywhere, also inside a handler or a store's function. Nothing durable is lost; calls under way are
+   * aborted and are in doubt for the next engine. Nothing new begins. What the store is writing just then is waited
+   * for, and told to its senders, for `withinMs` milliseconds at most (5,000): a commit that ends later may still become
+   * durable. All other promises reject with E_CLOSED. Closing again is waiting for the same end.
+   */
+  close(options?: { withinMs?: number }): Promise<void>;
   readonly closed: boolean;
 }
 
@@ -444,6 +470,7 @@ export interface Trace {
  * - An append is refused with "conflict" unless the head's version is `expected`, with "fenced" if the head's epoch is
  *   above `epoch`. The head is never deleted, not even by trim: a stalled writer must not make an old version again.
  * - Blocks are opaque, but for their headers: see `header`.
+ * An answer of another shape is the store's error like one thrown: E_STORAGE, of a commit E_IN_DOUBT.
  */
 export interface Store {
   readonly durability: 'none' | 'process' | 'power';
@@ -456,6 +483,7 @@ export interface Store {
   list(request: List): Promise<ListResult> | ListResult;
   /** Removes blocks below every head's newest snapshot ("base"). Resolves to how many blocks went. */
   trim?(): Promise<number> | number;
+  /** For whoever made it: engines, of which there may be several, do not call it. */
   close?(): Promise<void> | void;
 }
 

@@ -8,7 +8,7 @@ export interface DirectoryOptions {
   truncateSuspect?: boolean;
   /** A new segment after so many bytes. Absent: as fast opening wants it. */
   segmentSize?: number;
-  /** Told of everything that is not clean, before anything is changed. */
+  /** Told of everything that is not clean, before anything is changed. What it throws is the program's to catch. */
   onDiscard?: (report: DamageReport) => void;
 }
 
