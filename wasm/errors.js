@@ -39,12 +39,12 @@ export function printable(value) {
   }
 }
 
-/** What was thrown, in words: it may be anything. */
+/** What was thrown, in words, however many: it may be anything. */
 export function textOf(error) {
   try {
-    return printable(error?.message ?? error);
+    return `${error?.message ?? error}`;
   } catch {
-    return printable(error);
+    return 'something without a text';
   }
 }
 
