@@ -10,7 +10,7 @@ import { indexedDB as database, leader } from '../stores/indexeddb.js';
 import { analyseCall, review } from './review/machine.js';
 
 const NAME = 'document-review';
-const TOGETHER = 50; // views that are asked for at a time
+const TOGETHER = 100; // views that are asked for at a time
 const VERBS = ['create', 'approve', 'reject', 'edit', 'cancel', 'rollback', 'fork', 'retry', 'import'];
 
 // ---- the publisher: a folder of reports in a database of its own
