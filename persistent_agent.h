@@ -9552,8 +9552,7 @@ static int pai_look_ahead(pagent_files *files, const pai_segment *segment, uint6
 }
 
 /* Rule 6: was the block at `at` cut off while it was written? Is one of its lines zero, or behind the end of the file;
-   or,
-   where its header does not say which are its own, the header or the next? */
+   or, where its header does not say which are its own, the header or the next? */
 static int pai_is_torn(pagent_files *files, const pai_segment *segment, uint64_t at, enum pai_bad bad,
                        const pai_block *header, int *torn)
 {

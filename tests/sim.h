@@ -515,6 +515,31 @@ static inline void sim_power_cut(sim_disk *disk, int crash, uint64_t seed)
     }
 }
 
+/* The machine stops: all that was pending is kept but its n-th line, which stays as it was. 0: there are not so many. */
+static inline int sim_power_cut_but_line(sim_disk *disk, uint64_t n)
+{
+    uint32_t i, j;
+    for (i = 0; i < disk->file_count; i++) {
+        sim_file *file = &disk->files[i];
+        for (j = 0; j < file->count; j++) {
+            const sim_write *write = &file->pending[j];
+            uint64_t lines = write->data == NULL ? 0 : (write->size + 63u) / 64u;
+            if (n < lines) {
+                uint64_t at = write->offset + 64u * n, size = write->size - 64u * n, k;
+                uint8_t before[64] = {0};
+                if (size > 64) size = 64;
+                for (k = 0; k < size && at + k < file->durable.size; k++) before[k] = file->durable.data[at + k];
+                sim_power_cut(disk, SIM_KEEP, n);
+                sim_put(&file->durable, at, before, (size_t)size);
+                sim_put(&file->now, at, before, (size_t)size);
+                return 1;
+            }
+            n -= lines;
+        }
+    }
+    return 0;
+}
+
 /* -- the callbacks -- */
 
 static inline void sim_cut_here(sim_disk *disk)
