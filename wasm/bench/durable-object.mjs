@@ -62,7 +62,7 @@ async function measure(table, ask) {
       measured: `${ours.toFixed(0)} steps/s`,
       floor: `${theirs.toFixed(0)}/s bare transactionSync + sync()`,
       value: ratio,
-      ...(judged && { least: 0.7, bar: '≥ 0.7 × bare' }),
+      ...(judged && { least: 0.9, bar: '≥ 0.9 × bare' }),
     });
   }
   table.note(`Blocks of a step: ${size} bytes, also in the bare transaction`);

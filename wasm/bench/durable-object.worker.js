@@ -11,15 +11,15 @@ const STREAM = '00000000000000aa';
 /** Compares and sets a head, adds a block: the least that a journal needs. */
 function bare(storage, size) {
   for (const text of [
-    'CREATE TABLE head (stream TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID',
-    `CREATE TABLE block (stream TEXT NOT NULL, version INTEGER NOT NULL, bytes BLOB NOT NULL,
+    'CREATE TABLE IF NOT EXISTS head (stream TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID',
+    `CREATE TABLE IF NOT EXISTS block (stream TEXT NOT NULL, version INTEGER NOT NULL, bytes BLOB NOT NULL,
       PRIMARY KEY (stream, version)) WITHOUT ROWID`,
   ]) {
     storage.sql.exec(text);
   }
-  storage.sql.exec('INSERT INTO head VALUES (?, 0)', STREAM);
+  storage.sql.exec('INSERT OR IGNORE INTO head VALUES (?, 0)', STREAM);
   const block = crypto.getRandomValues(new Uint8Array(size));
-  let expected = 0;
+  let expected = storage.sql.exec('SELECT version FROM head WHERE stream = ?', STREAM).one().version;
   return async () => {
     storage.transactionSync(() => {
       const [{ version }] = storage.sql.exec('SELECT version FROM head WHERE stream = ?', STREAM).toArray();

@@ -28,23 +28,21 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
   });
   let armed; /* when the alarm will come, as far as this instance knows; undefined: it does not know */
 
-  const wish = () => {
-    const due = sql.dueAfter(-1);
-    return sql.busy() ? Math.min(due, clock() + watchMs) : due;
-  };
+  const wish = ({ due, busy }) => (busy ? Math.min(due, clock() + watchMs) : due);
 
   /* Inside a transaction. An alarm that comes too early is harmless, and not moved for agents that are only watched. */
   function arm(earliest = 0) {
-    const due = sql.dueAfter(-1),
-      wanted = Math.max(wish(), earliest);
-    const kept = armed !== undefined && (armed === wanted || (armed <= wanted && armed > clock() && wanted < due));
+    const outlook = sql.outlook(),
+      wanted = Math.max(wish(outlook), earliest);
+    const kept =
+      armed !== undefined && (armed === wanted || (armed <= wanted && armed > clock() && wanted < outlook.due));
     if (kept) return null;
     armed = wanted;
     return wanted === Infinity ? storage.deleteAlarm() : storage.setAlarm(wanted);
   }
 
   /* An alarm that failed too often, or that a host forgot when it was restarted, comes again once the object is used. */
-  if (alarm && wish() !== Infinity)
+  if (alarm && wish(sql.outlook()) !== Infinity)
     storage
       .transactionSync(() => arm())
       ?.catch(() => {

@@ -11,12 +11,13 @@ export const schema = (prefix) => [
     epoch INTEGER NOT NULL, base INTEGER NOT NULL, first INTEGER NOT NULL, due INTEGER, time INTEGER NOT NULL,
     state INTEGER NOT NULL, status TEXT NOT NULL, flags INTEGER NOT NULL) WITHOUT ROWID`,
   `CREATE TABLE IF NOT EXISTS ${prefix}block (stream TEXT NOT NULL, version INTEGER NOT NULL, part INTEGER NOT NULL,
-    base INTEGER NOT NULL, size INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (stream, version, part)) WITHOUT ROWID`,
+    snapshot INTEGER NOT NULL, size INTEGER NOT NULL, bytes BLOB NOT NULL,
+    PRIMARY KEY (stream, version, part)) WITHOUT ROWID`,
   `CREATE INDEX IF NOT EXISTS ${prefix}due ON ${prefix}head (due, stream) WHERE due IS NOT NULL`,
   `CREATE INDEX IF NOT EXISTS ${prefix}busy ON ${prefix}head (stream) WHERE (flags & ${BUSY}) != 0`,
 ];
 
-/** due is NULL where it is Infinity; block.base: the newest snapshot at or before it; size: of the block, in part 0. */
+/** head.base: the newest snapshot; due is NULL where it is Infinity; block.size: of the whole block, in part 0. */
 const summaryOf = (row) => ({
   stream: row.stream,
   version: row.version,
@@ -34,53 +35,64 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
   const [HEAD, BLOCK] = [`${prefix}head`, `${prefix}block`];
   const headOf = (stream) => all(`SELECT * FROM ${HEAD} WHERE stream = ?`, stream)[0];
 
+  /* Compares and sets at once: what a statement costs is mostly that it is one. */
+  function moveHead({ stream, expected, epoch, summary }, blocks) {
+    const base = blocks.findLast((block) => block.snapshot)?.version ?? null;
+    const { version, time, state, status, flags } = summary;
+    const due = summary.due === Infinity ? null : summary.due;
+    return (
+      all(
+        `UPDATE ${HEAD} SET version = ?, epoch = ?, base = COALESCE(?, base), due = ?, time = ?, state = ?, status = ?,
+        flags = ? WHERE stream = ? AND version = ? AND epoch <= ? RETURNING 1`,
+        ...[version, epoch, base, due, time, state, status, flags, stream, expected, epoch],
+      ).length !== 0
+    );
+  }
+
+  function addHead(stream, { version, epoch, base, first, summary }) {
+    const { time, state, status, flags } = summary;
+    const due = summary.due === Infinity ? null : summary.due;
+    run(
+      `INSERT INTO ${HEAD} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      ...[stream, version, epoch, base, first, due, time, state, status, flags],
+    );
+  }
+
+  function addBlock(stream, { bytes, version, snapshot }) {
+    for (let at = 0, part = 0; at < bytes.length; at += partSize, part++) {
+      const slice = bytes.length <= partSize ? bytes : bytes.subarray(at, at + partSize);
+      run(
+        `INSERT INTO ${BLOCK} VALUES (?, ?, ?, ?, ?, ?)`,
+        ...[stream, version, part, snapshot ? 1 : 0, part ? 0 : bytes.length, slice],
+      );
+    }
+  }
+
   function append(request, blocks) {
     const { stream } = request;
-    const head = headOf(stream);
-    const refused = refusal(request, blocks, head);
-    if (refused) return refused;
-    let base = head ? head.base : 0;
-    for (const { bytes, version, snapshot } of blocks) {
-      if (snapshot) base = version;
-      for (let at = 0, part = 0; at < bytes.length; at += partSize, part++) {
-        const slice = bytes.length <= partSize ? bytes : bytes.subarray(at, at + partSize);
-        run(
-          `INSERT INTO ${BLOCK} VALUES (?, ?, ?, ?, ?, ?)`,
-          stream,
-          version,
-          part,
-          base,
-          part ? 0 : bytes.length,
-          slice,
-        );
-      }
+    if (!moveHead(request, blocks)) {
+      const head = headOf(stream);
+      const refused = refusal(request, blocks, head);
+      if (refused) return refused;
+      addHead(stream, advance(request, blocks, head));
     }
-    const { version, epoch, first, summary } = advance(request, blocks, head);
-    run(
-      `INSERT INTO ${HEAD} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (stream) DO UPDATE SET
-      version = excluded.version, epoch = excluded.epoch, base = excluded.base, due = excluded.due, time = excluded.time,
-      state = excluded.state, status = excluded.status, flags = excluded.flags`,
-      stream,
-      version,
-      epoch,
-      base,
-      first,
-      summary.due === Infinity ? null : summary.due,
-      summary.time,
-      summary.state,
-      summary.status,
-      summary.flags,
-    );
+    for (const block of blocks) addBlock(stream, block);
     return { result: 'ok' };
   }
+
+  /* The newest snapshot at or before a version: no further back than a few dozen steps. */
+  const baseOf = (stream, version) =>
+    all(
+      `SELECT version FROM ${BLOCK} WHERE stream = ? AND version <= ? AND snapshot != 0 ORDER BY version DESC LIMIT 1`,
+      ...[stream, version],
+    )[0]?.version ?? 0;
 
   function read(request) {
     const { stream } = request;
     const head = headOf(stream);
     let { result, from, before } = begin(request, head);
     if (result) return result;
-    if (before)
-      from = all(`SELECT base FROM ${BLOCK} WHERE stream = ? AND version = ? AND part = 0`, stream, from)[0].base;
+    if (before) from = baseOf(stream, from);
     if (from < head.first) return { version: head.version, blocks: [], trimmed: true };
     let to = from - 1,
       bytes = 0;
@@ -157,7 +169,14 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
     read,
     list,
     dueAfter,
-    busy: () => all(`SELECT 1 FROM ${HEAD} WHERE (flags & ${BUSY}) != 0 LIMIT 1`).length > 0,
+    /** { due, busy }: the earliest due time, and whether an engine must look after any agent before. */
+    outlook() {
+      const [{ due, busy }] = all(
+        `SELECT (SELECT MIN(due) FROM ${HEAD} WHERE due > -1) AS due,
+        EXISTS (SELECT 1 FROM ${HEAD} WHERE (flags & ${BUSY}) != 0) AS busy`,
+      );
+      return { due: due ?? Infinity, busy: busy !== 0 };
+    },
     trimmable: () =>
       all(`SELECT stream FROM ${HEAD} WHERE base > first AND (flags & ${RUNS}) = 0`).map((row) => row.stream),
     trim(stream) {
