@@ -309,14 +309,21 @@ export class Engine {
     }
   }
 
-  /** One timer, set anew only where the deadline is another. */
+  /**
+   * One timer. One that comes too early is kept, since setting it anew at each step costs more than waking up once; but
+   * not one whose time has passed: the clock jumped, and when it comes nobody knows.
+   */
   #sleep(deadline) {
-    if (deadline === this.#alarm && this.#timer !== undefined) return;
-    if (this.#timer !== undefined) clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#alarm = deadline;
-    if (deadline === Infinity || this.#failure !== undefined) return;
-    const ms = deadline - this.#clock();
+    const wanted = this.#failure === undefined ? deadline : Infinity;
+    const now = this.#clock();
+    if (this.#timer !== undefined) {
+      if (now < this.#alarm && this.#alarm <= wanted && wanted !== Infinity) return;
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+    }
+    this.#alarm = wanted;
+    if (wanted === Infinity) return;
+    const ms = wanted - now;
     if (ms > (this.#options.timerMaxMs ?? Infinity)) return;
     this.#timer = setTimeout(this.#wakeUp, Math.min(Math.max(0, ms), TIMER_MAX_MS));
   }
