@@ -13402,7 +13402,8 @@ static uint32_t pai_portable_read_head(const pai_crc *crc, const uint8_t *bytes,
     if (*result != PAGENT_OK) return 0;
     *result = PAGENT_E_FOREIGN;
     whole = pai_block_size(&header);
-    if (header.stream != 0 || header.type != PAI_LOG || whole > PAGENT_PORTABLE_HEAD) return 0;
+    if (header.stream != 0 || header.type != PAI_LOG) return 0;
+    if (whole == PAI_HEADER || whole > PAGENT_PORTABLE_HEAD) return 0;
     *result = PAGENT_E_CORRUPT;
     if (size < whole || pai_check_payload(crc, bytes, &header) != PAGENT_OK) return 0;
     pai_copy(payload, bytes + PAI_HEADER, whole - PAI_HEADER);
