@@ -10,28 +10,26 @@ const REFUSALS = { conflict: 'E_CONFLICT', again: 'E_AGAIN', 'no-space': 'E_NO_S
 
 export const statusName = (status) => STATUS[status] ?? `${status}`;
 
-export function readSummary(linear, at, stream = linear.hex(at + layout.summary.stream)) {
-  const of = layout.summary;
+export function readSummary(linear, at, stream = linear.hex(at + layout.summary_stream)) {
   return {
     stream,
-    version: linear.number(at + of.version),
-    due: linear.number(at + of.due_ms),
-    time: linear.number(at + of.time_ms),
-    state: linear.view.getUint16(at + of.state, true),
-    status: statusName(linear.u8[at + of.status]),
-    flags: linear.u8[at + of.flags],
+    version: linear.number(at + layout.summary_version),
+    due: linear.number(at + layout.summary_due_ms),
+    time: linear.number(at + layout.summary_time_ms),
+    state: linear.view.getUint16(at + layout.summary_state, true),
+    status: statusName(linear.u8[at + layout.summary_status]),
+    flags: linear.u8[at + layout.summary_flags],
   };
 }
 
 function writeSummary(linear, at, summary) {
-  const of = layout.summary;
-  linear.setHex(at + of.stream, summary.stream);
-  linear.setNumber(at + of.version, summary.version);
-  linear.setNumber(at + of.due_ms, summary.due);
-  linear.setNumber(at + of.time_ms, summary.time);
-  linear.view.setUint16(at + of.state, summary.state, true);
-  linear.u8[at + of.status] = STATUS.indexOf(summary.status);
-  linear.u8[at + of.flags] = summary.flags;
+  linear.setHex(at + layout.summary_stream, summary.stream);
+  linear.setNumber(at + layout.summary_version, summary.version);
+  linear.setNumber(at + layout.summary_due_ms, summary.due);
+  linear.setNumber(at + layout.summary_time_ms, summary.time);
+  linear.view.setUint16(at + layout.summary_state, summary.state, true);
+  linear.u8[at + layout.summary_status] = STATUS.indexOf(summary.status);
+  linear.u8[at + layout.summary_flags] = summary.flags;
 }
 
 /** A store's error as a result: what it names, otherwise `unknown`. */
@@ -64,25 +62,25 @@ export class Bridge {
       append: (request) => this.#append(request),
       read: (request, io) =>
         this.#answer(
-          request + layout.read.op,
+          request + layout.read_op,
           io,
           () => this.#read(request),
           (answer, to) => this.#readDone(request, answer, to),
         ),
       list: (request, io) =>
         this.#answer(
-          request + layout.list.op,
+          request + layout.list_op,
           io,
           () => this.#list(request),
           (answer, to) => this.#listDone(request, answer, to),
         ),
       trim: (request, io) =>
         this.#answer(
-          request + layout.trim.op,
+          request + layout.trim_op,
           io,
           () => this.#store.trim(),
           (count, to) => {
-            this.#linear.setU32(to + layout.io.count, count);
+            this.#linear.setU32(to + layout.io_count, count);
             return OK;
           },
         ),
@@ -133,7 +131,7 @@ export class Bridge {
   #done(op, fill) {
     const linear = this.#linear;
     linear.frame(() => {
-      const io = linear.push(layout.io.SIZE);
+      const io = linear.push(layout.io_SIZE);
       const code = fill(io);
       this.#exports.store_done(linear.pushBytes(op), code, io);
     });
@@ -143,17 +141,18 @@ export class Bridge {
 
   #append(request) {
     const linear = this.#linear;
-    const of = layout.append;
-    const stream = linear.hex(request + of.stream);
+    const stream = linear.hex(request + layout.append_stream);
     this.#queue.push({
-      op: linear.copy(request + of.op, 8),
+      op: linear.copy(request + layout.append_op, 8),
       append: {
         stream,
-        expected: linear.number(request + of.expected),
-        epoch: linear.number(request + of.epoch),
-        first: linear.number(request + of.first),
-        blocks: split(linear.copy(linear.u32(request + of.blocks), linear.u32(request + of.size))),
-        summary: readSummary(linear, request + of.summary, stream),
+        expected: linear.number(request + layout.append_expected),
+        epoch: linear.number(request + layout.append_epoch),
+        first: linear.number(request + layout.append_first),
+        blocks: split(
+          linear.copy(linear.u32(request + layout.append_blocks), linear.u32(request + layout.append_size)),
+        ),
+        summary: readSummary(linear, request + layout.append_summary, stream),
       },
     });
     return PENDING;
@@ -197,7 +196,7 @@ export class Bridge {
 
   #readResult = (answer, io) => {
     if (answer?.result === 'ok') return OK;
-    if (answer?.version !== undefined) this.#linear.setNumber(io + layout.io.version, answer.version);
+    if (answer?.version !== undefined) this.#linear.setNumber(io + layout.io_version, answer.version);
     return result[REFUSALS[answer?.result]] ?? result.E_IN_DOUBT;
   };
 
@@ -209,23 +208,21 @@ export class Bridge {
 
   #read(request) {
     const linear = this.#linear;
-    const of = layout.read;
     return this.#store.read({
-      stream: linear.hex(request + of.stream),
-      mode: MODES[linear.u32(request + of.mode)],
-      version: linear.number(request + of.version),
-      maxBytes: linear.u32(request + of.capacity),
+      stream: linear.hex(request + layout.read_stream),
+      mode: MODES[linear.u32(request + layout.read_mode)],
+      version: linear.number(request + layout.read_version),
+      maxBytes: linear.u32(request + layout.read_capacity),
     });
   }
 
   #readDone(request, answer, io) {
     const linear = this.#linear;
-    const of = layout.read;
-    const capacity = linear.u32(request + of.capacity);
-    const buffer = linear.u32(request + of.buffer);
+    const capacity = linear.u32(request + layout.read_capacity);
+    const buffer = linear.u32(request + layout.read_buffer);
     let size = 0,
       count = 0;
-    linear.setNumber(io + layout.io.version, answer.version);
+    linear.setNumber(io + layout.io_version, answer.version);
     if (answer.trimmed) return result.E_TRIMMED;
     for (const block of answer.blocks) {
       if (!ArrayBuffer.isView(block)) throw new TypeError('read: a block is not bytes');
@@ -235,40 +232,39 @@ export class Bridge {
       count++;
     }
     const tooLarge = count === 0 && answer.blocks.length !== 0;
-    linear.setU32(io + layout.io.count, count);
-    linear.setU32(io + layout.io.size, tooLarge ? answer.blocks[0].length : size);
+    linear.setU32(io + layout.io_count, count);
+    linear.setU32(io + layout.io_size, tooLarge ? answer.blocks[0].length : size);
     return tooLarge ? result.E_LIMIT : OK;
   }
 
   #list(request) {
     const linear = this.#linear;
-    const of = layout.list;
-    const number = linear.number(request + of.cursor);
-    const due = linear.number(request + of.due_before_ms);
-    const flags = linear.u32(request + of.flags);
+    const number = linear.number(request + layout.list_cursor);
+    const due = linear.number(request + layout.list_due_before_ms);
+    const flags = linear.u32(request + layout.list_flags);
     const cursor = this.#cursors.get(number);
     this.#cursors.delete(number);
     return this.#store.list({
       ...(cursor !== undefined && { cursor }),
       ...(due !== 0 && { dueBefore: due }),
       ...(flags !== 0 && { flags }),
-      limit: linear.u32(request + of.capacity),
+      limit: linear.u32(request + layout.list_capacity),
     });
   }
 
   #listDone(request, answer, io) {
     const linear = this.#linear;
-    const items = linear.u32(request + layout.list.items);
-    const capacity = linear.u32(request + layout.list.capacity);
+    const items = linear.u32(request + layout.list_items);
+    const capacity = linear.u32(request + layout.list_capacity);
     if (answer.items.length > capacity) {
       throw new RangeError(`list: ${answer.items.length} items, where the limit was ${capacity}`);
     }
-    answer.items.forEach((item, index) => writeSummary(linear, items + index * layout.summary.SIZE, item));
-    linear.setU32(io + layout.io.count, answer.items.length);
-    linear.setNumber(io + layout.io.next_due_ms, answer.nextDue ?? Infinity);
+    answer.items.forEach((item, index) => writeSummary(linear, items + index * layout.summary_SIZE, item));
+    linear.setU32(io + layout.io_count, answer.items.length);
+    linear.setNumber(io + layout.io_next_due_ms, answer.nextDue ?? Infinity);
     if (answer.cursor !== undefined) {
       this.#cursors.set(++this.#cursor, answer.cursor);
-      linear.setNumber(io + layout.io.cursor, this.#cursor);
+      linear.setNumber(io + layout.io_cursor, this.#cursor);
     }
     return OK;
   }

@@ -22,7 +22,7 @@ import {
   whole,
 } from './errors.js';
 import { Linear, bytesOf, fromBytes, nameBytes, toBytes } from './linear.js';
-import { buildMachine, handlerOf, isGuard } from './machine.js';
+import { buildMachine, contextOf, handlerOf, isGuard } from './machine.js';
 import { openOptions, requestOptions } from './options.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
 import { Contexts, Step, readable } from './step.js';
@@ -36,12 +36,6 @@ const PORTABLE_HEAD = 512;
 const CLOSE_MS = 5000;
 const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
-
-/** The field of a limit, like payloadSizeMax; undefined: there is none. */
-function limitField(key) {
-  const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-  return name !== key && Object.hasOwn(layout.limits, name) ? layout.limits[name] : undefined;
-}
 
 const monotonic = globalThis.performance === undefined ? Date.now : () => performance.now();
 // Behind other work of the host: timers that wait for nothing wait for a millisecond, in pages for four.
@@ -161,12 +155,12 @@ export class Engine {
       clock: this.#clock,
       handle: (number, which, tag, step) => {
         const machine = this.#machines[number];
-        return this.#step.run(handlerOf(machine, which, tag), machine, step, isGuard(which, tag));
+        return this.#step.run(handlerOf(machine, which, tag), machine, step, isGuard(machine, which, tag));
       },
       call: (call, answer) => this.#beginCall(call, answer),
       call_cancel: (id) =>
         this.#calls
-          .get(`${this.#linear.copy(id, layout.call_id.SIZE)}`)
+          .get(`${this.#linear.copy(id, layout.call_id_SIZE)}`)
           ?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
       trace: (record) => this.#trace(record),
       write: (at, size) => this.#written.push(this.#linear.copy(at, size)),
@@ -206,18 +200,12 @@ export class Engine {
   #open() {
     const { linear, options, exports } = { linear: this.#linear, options: this.#options, exports: this.#exports };
     const { store, limits = {}, signal } = options;
-    if (signal !== undefined && typeof signal.throwIfAborted !== 'function') {
-      throw new PagentError('E_ARGUMENT', 'signal: not an AbortSignal');
-    }
     signal?.throwIfAborted();
     for (const [number, machine] of (options.machines ?? []).entries()) {
       this.#machines.push(buildMachine(linear, machine, number, exports.handler, limits.contextSizeMax || 16 << 20));
     }
     for (let index = 0, address; (address = exports.own_machine(index)) !== 0; index++) {
-      this.#machines.push({ name: linear.text(linear.u32(address + layout.machine.name)), address, own: true });
-    }
-    for (const key of Object.keys(limits)) {
-      if (limitField(key) === undefined) throw new PagentError('E_ARGUMENT', `limits: '${key}' is not known`);
+      this.#machines.push({ name: linear.text(linear.u32(address + layout.machine_name)), address, own: true });
     }
     linear.frame(() => {
       const text = linear.push(TEXT_SIZE);
@@ -228,9 +216,9 @@ export class Engine {
       }
       const table = linear.push(4 * Math.max(1, this.#machines.length));
       this.#machines.forEach((machine, index) => linear.setU32(table + 4 * index, machine.address));
-      const at = linear.push(layout.limits.SIZE);
-      linear.setU32(at + layout.limits.size, layout.limits.SIZE);
-      for (const [key, value] of Object.entries(limits)) linear.setU32(at + limitField(key), Number(value));
+      const at = linear.push(layout.limits_SIZE);
+      linear.setU32(at + layout.limits_size, layout.limits_SIZE);
+      for (const [key, value] of Object.entries(limits)) linear.setU32(at + layout.limits[key], Number(value));
       const flags =
         (options.readOnly || store?.readOnly ? 1 : 0) |
         (options.holdEffects ? 2 : 0) |
@@ -343,7 +331,7 @@ export class Engine {
       seen = 0;
     for (; written > 0 && seen < receipts.length; seen++) {
       const receipt = receipts[seen];
-      if (this.#linear.i32(receipt.at + layout.receipt.result) === PENDING) {
+      if (this.#linear.i32(receipt.at + layout.receipt_result) === PENDING) {
         receipts[kept++] = receipt;
       } else {
         this.#settleOne(receipt);
@@ -356,9 +344,9 @@ export class Engine {
 
   #settleOne({ at, resolve, reject }) {
     const linear = this.#linear;
-    const code = linear.i32(at + layout.receipt.result);
-    const version = linear.number(at + layout.receipt.version);
-    if (code < OK) reject(this.#error(code, linear.text(at + layout.receipt.text), version || undefined));
+    const code = linear.i32(at + layout.receipt_result);
+    const version = linear.number(at + layout.receipt_version);
+    if (code < OK) reject(this.#error(code, linear.text(at + layout.receipt_text), version || undefined));
     else resolve({ version, outcome: code === DUPLICATE ? 'duplicate' : code === DEFERRED ? 'deferred' : 'done' });
     this.#spare.push(at);
   }
@@ -408,26 +396,25 @@ export class Engine {
 
   #beginCall(at, answer) {
     const linear = this.#linear;
-    const of = layout.call;
-    const name = linear.text(linear.u32(at + of.name));
+    const name = linear.text(linear.u32(at + layout.call_name));
     const { calls = {} } = this.#options;
     if (!Object.hasOwn(calls, name)) {
-      linear.setU32(answer + layout.answer.outcome, 2);
-      linear.view.setInt32(answer + layout.answer.code, result.E_UNDECLARED, true);
+      linear.setU32(answer + layout.answer_outcome, 2);
+      linear.view.setInt32(answer + layout.answer_code, result.E_UNDECLARED, true);
       return OK;
     }
-    const id = linear.copy(at + of.id, layout.call_id.SIZE);
+    const id = linear.copy(at + layout.call_id, layout.call_id_SIZE);
     const key = `${id}`;
     const controller = new AbortController();
-    const request = linear.bytes(at + of.request);
+    const request = linear.bytes(at + layout.call_request);
     const context = readable({
       data: request,
-      agent: linear.text(linear.u32(at + of.agent)),
+      agent: linear.text(linear.u32(at + layout.call_agent)),
       name,
-      key: linear.text(linear.u32(at + of.key)),
-      attempt: linear.u32(at + of.id + layout.call_id.attempt),
-      repeated: linear.u32(at + of.repeated) !== 0,
-      deadline: linear.number(at + of.deadline_ms),
+      key: linear.text(linear.u32(at + layout.call_key)),
+      attempt: linear.u32(at + layout.call_id + layout.call_id_attempt),
+      repeated: linear.u32(at + layout.call_repeated) !== 0,
+      deadline: linear.number(at + layout.call_deadline_ms),
       signal: controller.signal,
     });
     this.#calls.set(key, controller);
@@ -457,12 +444,12 @@ export class Engine {
   #answer(id, { outcome, code, retryAfter, data }) {
     const linear = this.#linear;
     return linear.frame(() => {
-      const at = linear.push(layout.answer.SIZE);
-      linear.setU32(at + layout.answer.outcome, outcome);
-      linear.view.setInt32(at + layout.answer.code, code, true);
-      linear.setU32(at + layout.answer.retry_after_ms, retryAfter);
+      const at = linear.push(layout.answer_SIZE);
+      linear.setU32(at + layout.answer_outcome, outcome);
+      linear.view.setInt32(at + layout.answer_code, code, true);
+      linear.setU32(at + layout.answer_retry_after_ms, retryAfter);
       try {
-        linear.setBytes(at + layout.answer.data, linear.pushBytes(data), data.length);
+        linear.setBytes(at + layout.answer_data, linear.pushBytes(data), data.length);
       } catch {
         return result.E_LIMIT; // more than there is memory, or bytes that were given away
       }
@@ -475,19 +462,18 @@ export class Engine {
   #trace(at) {
     if (this.#options.trace === undefined && this.#streams.size === 0) return;
     const linear = this.#linear;
-    const of = layout.trace;
     const text = (field) => linear.text(linear.u32(at + field));
     const record = {
-      kind: TRACES[linear.u32(at + of.kind)],
-      code: linear.i32(at + of.code),
-      stream: linear.hex(at + of.stream),
-      version: linear.number(at + of.version),
-      time: linear.number(at + of.time_ms),
-      agent: text(of.agent),
-      name: text(of.name),
-      from: text(of.from),
-      to: text(of.to),
-      blockSize: linear.u32(at + of.block_size),
+      kind: TRACES[linear.u32(at + layout.trace_kind)],
+      code: linear.i32(at + layout.trace_code),
+      stream: linear.hex(at + layout.trace_stream),
+      version: linear.number(at + layout.trace_version),
+      time: linear.number(at + layout.trace_time_ms),
+      agent: text(layout.trace_agent),
+      name: text(layout.trace_name),
+      from: text(layout.trace_from),
+      to: text(layout.trace_to),
+      blockSize: linear.u32(at + layout.trace_block_size),
     };
     for (const stream of this.#streams) stream.push(record);
     try {
@@ -526,7 +512,7 @@ export class Engine {
   #awaited(ask) {
     return new Promise((resolve, reject) => {
       this.#live();
-      const at = this.#spare.pop() ?? this.#linear.allocate(layout.receipt.SIZE);
+      const at = this.#spare.pop() ?? this.#linear.allocate(layout.receipt_SIZE);
       let code = result.E_ARGUMENT;
       try {
         code = ask(at);
@@ -639,80 +625,72 @@ export class Engine {
   #readView(view) {
     this.#live();
     const linear = this.#linear;
-    const of = layout.info;
     return linear.frame(() => {
-      const at = linear.push(layout.info.SIZE);
+      const at = linear.push(layout.info_SIZE);
       this.#exports.view_info(view, at);
       const text = (field) => linear.text(linear.u32(at + field));
-      const machine = text(of.machine);
-      const contextBytes = linear.bytes(at + of.context);
-      const parent = text(of.parent_agent);
-      const code = linear.i32(at + of.error);
+      const machine = text(layout.info_machine);
+      const contextBytes = linear.bytes(at + layout.info_context);
+      const parent = text(layout.info_parent_agent);
+      const code = linear.i32(at + layout.info_error);
       const info = {
-        name: linear.text(at + of.name),
-        stream: linear.hex(at + of.stream),
-        version: linear.number(at + of.version),
-        changedVersion: linear.number(at + of.changed_version),
-        link: linear.hex(at + of.link),
+        name: linear.text(at + layout.info_name),
+        stream: linear.hex(at + layout.info_stream),
+        version: linear.number(at + layout.info_version),
+        changedVersion: linear.number(at + layout.info_changed_version),
+        link: linear.hex(at + layout.info_link),
         machine,
-        machineVersion: linear.u32(at + of.machine_version),
-        state: text(of.state),
-        status: statusName(linear.u32(at + of.status)),
-        due: linear.number(at + of.due_ms),
-        time: linear.number(at + of.time_ms),
-        created: linear.number(at + of.created_ms),
-        ...(parent !== '' && { parent: { agent: parent, version: linear.number(at + of.parent_version) } }),
-        ...(code !== 0 && { error: { code, text: text(of.error_text) } }),
-        context: this.#readContext(machine, contextBytes),
+        machineVersion: linear.u32(at + layout.info_machine_version),
+        state: text(layout.info_state),
+        status: statusName(linear.u32(at + layout.info_status)),
+        due: linear.number(at + layout.info_due_ms),
+        time: linear.number(at + layout.info_time_ms),
+        created: linear.number(at + layout.info_created_ms),
+        ...(parent !== '' && { parent: { agent: parent, version: linear.number(at + layout.info_parent_version) } }),
+        ...(code !== 0 && { error: { code, text: text(layout.info_error_text) } }),
+        context: contextOf(this.#known(machine), contextBytes),
         contextBytes,
         transcript: [],
         effects: [],
-        mailboxCount: linear.u32(at + of.mailbox_count),
+        mailboxCount: linear.u32(at + layout.info_mailbox_count),
       };
-      const entries = linear.u32(at + of.transcript_count),
-        effects = linear.u32(at + of.effect_count);
+      const entries = linear.u32(at + layout.info_transcript_count),
+        effects = linear.u32(at + layout.info_effect_count);
       for (let index = 0; index < entries; index++) info.transcript.push(this.#readEntry(view, index));
       for (let index = 0; index < effects; index++) info.effects.push(this.#readEffect(view, index));
       return info;
     });
   }
 
-  #readContext(name, bytes) {
-    const machine = this.#machines.findLast((known) => known.name === name);
-    if (!machine?.json) return bytes;
-    return JSON.parse(bytes.length === 0 ? machine.initial : fromBytes(bytes));
-  }
-
   #readEntry(view, index) {
     const linear = this.#linear;
     return linear.frame(() => {
-      const at = linear.push(layout.entry.SIZE);
+      const at = linear.push(layout.entry_SIZE);
       const code = this.#exports.view_entry(view, index, at);
       if (code !== OK) throw this.#error(code);
-      return readable({ kind: linear.u32(at + layout.entry.kind), data: linear.bytes(at + layout.entry.data) });
+      return readable({ kind: linear.u32(at + layout.entry_kind), data: linear.bytes(at + layout.entry_data) });
     });
   }
 
   #readEffect(view, index) {
     const linear = this.#linear;
-    const of = layout.effect;
     return linear.frame(() => {
-      const at = linear.push(layout.effect.SIZE);
+      const at = linear.push(layout.effect_SIZE);
       const code = this.#exports.view_effect(view, index, at);
       if (code !== OK) throw this.#error(code);
-      const payload = linear.bytes(at + of.payload);
+      const payload = linear.bytes(at + layout.effect_payload);
       const effect = readable({
-        id: linear.effectId(at + of.id),
-        kind: EFFECTS[linear.u32(at + of.kind)],
-        phase: PHASES[linear.u32(at + of.phase)],
-        name: linear.text(linear.u32(at + of.name)),
-        target: linear.text(linear.u32(at + of.target)),
-        attempt: linear.u32(at + of.attempt),
-        due: linear.number(at + of.due_ms),
-        deadline: linear.number(at + of.deadline_ms),
+        id: linear.effectId(at + layout.effect_id),
+        kind: EFFECTS[linear.u32(at + layout.effect_kind)],
+        phase: PHASES[linear.u32(at + layout.effect_phase)],
+        name: linear.text(linear.u32(at + layout.effect_name)),
+        target: linear.text(linear.u32(at + layout.effect_target)),
+        attempt: linear.u32(at + layout.effect_attempt),
+        due: linear.number(at + layout.effect_due_ms),
+        deadline: linear.number(at + layout.effect_deadline_ms),
         data: payload,
-        digest: linear.hex(at + of.digest),
-        key: linear.text(linear.u32(at + of.key)),
+        digest: linear.hex(at + layout.effect_digest),
+        key: linear.text(linear.u32(at + layout.effect_key)),
       });
       effect.payload = payload;
       return effect;
@@ -722,30 +700,29 @@ export class Engine {
   #readBlock(view) {
     this.#live();
     const linear = this.#linear;
-    const of = layout.block_info;
     return linear.frame(() => {
-      const at = linear.push(layout.block_info.SIZE),
-        raw = linear.push(layout.bytes.SIZE);
+      const at = linear.push(layout.block_info_SIZE),
+        raw = linear.push(layout.bytes_SIZE);
       const code = this.#exports.view_block(view, at) || this.#exports.view_raw(view, raw);
       if (code !== OK) throw this.#error(code);
       const text = (field) => linear.text(linear.u32(at + field));
       return readable({
-        version: linear.number(at + of.version),
-        epoch: linear.number(at + of.epoch),
-        link: linear.hex(at + of.link),
-        time: linear.number(at + of.time_ms),
-        type: text(of.type),
-        event: text(of.event),
-        outcome: text(of.outcome),
-        from: text(of.from),
-        to: text(of.to),
-        size: linear.u32(at + of.block_size),
-        effectsIssued: linear.u32(at + of.effects_issued),
-        effectsSettled: linear.u32(at + of.effects_settled),
-        entries: linear.u32(at + of.transcript_entries),
-        contextChanged: linear.u32(at + of.context_changed),
-        data: linear.bytes(at + of.data),
-        who: text(of.who),
+        version: linear.number(at + layout.block_info_version),
+        epoch: linear.number(at + layout.block_info_epoch),
+        link: linear.hex(at + layout.block_info_link),
+        time: linear.number(at + layout.block_info_time_ms),
+        type: text(layout.block_info_type),
+        event: text(layout.block_info_event),
+        outcome: text(layout.block_info_outcome),
+        from: text(layout.block_info_from),
+        to: text(layout.block_info_to),
+        size: linear.u32(at + layout.block_info_block_size),
+        effectsIssued: linear.u32(at + layout.block_info_effects_issued),
+        effectsSettled: linear.u32(at + layout.block_info_effects_settled),
+        entries: linear.u32(at + layout.block_info_transcript_entries),
+        contextChanged: linear.u32(at + layout.block_info_context_changed),
+        data: linear.bytes(at + layout.block_info_data),
+        who: text(layout.block_info_who),
         raw: linear.bytes(raw),
       });
     });
@@ -815,7 +792,7 @@ export class Engine {
         signal?.throwIfAborted();
         this.#live();
         const summary = linear.frame(() => {
-          const at = linear.push(layout.summary.SIZE);
+          const at = linear.push(layout.summary_SIZE);
           const code = this.#exports.next_agent(cursor, at);
           if (code < OK) throw this.#error(code);
           return code === END ? undefined : readSummary(linear, at);
@@ -834,13 +811,14 @@ export class Engine {
   async export(agent) {
     const { moved, name, blocks } = await this.#blocksOf(agent);
     const linear = this.#linear;
-    const of = layout.portable;
     return linear.frame(() => {
-      const file = linear.push(of.SIZE),
+      const file = linear.push(layout.portable_SIZE),
         head = linear.push(PORTABLE_HEAD);
-      linear.u8.set(toBytes(name), file + of.name);
-      (this.#options.random ?? fillRandom)(linear.u8.subarray(file + of.log, file + of.log + 8));
-      linear.setU32(file + of.moved, moved ? 1 : 0);
+      linear.u8.set(toBytes(name), file + layout.portable_name);
+      (this.#options.random ?? fillRandom)(
+        linear.u8.subarray(file + layout.portable_log, file + layout.portable_log + 8),
+      );
+      linear.setU32(file + layout.portable_moved, moved ? 1 : 0);
       const placed = blocks.map((block) =>
         linear.frame(() => {
           const at = linear.pushBytes(block);
@@ -868,18 +846,17 @@ export class Engine {
   /** Checks portable bytes: { name, moved, blocks: their bytes, end to end }. */
   #openPortable(bytes) {
     const linear = this.#linear;
-    const of = layout.portable;
     return linear.frame(() => {
-      const file = linear.push(of.SIZE),
+      const file = linear.push(layout.portable_SIZE),
         at = linear.push(4),
         what = linear.push(4),
         copy = linear.pushBytes(bytes);
       const code = this.#exports.portable_open(file, copy, bytes.length, at, what);
       if (code !== OK) throw this.#error(code, `offset ${linear.u32(at)}: ${linear.text(linear.u32(what))}`);
       return {
-        name: linear.text(file + of.name),
-        moved: linear.u32(file + of.moved) !== 0,
-        last: linear.number(file + of.last),
+        name: linear.text(file + layout.portable_name),
+        moved: linear.u32(file + layout.portable_moved) !== 0,
+        last: linear.number(file + layout.portable_last),
         blocks: linear.copy(copy + linear.u32(at), bytes.length - linear.u32(at)),
       };
     });
@@ -986,8 +963,12 @@ export class Engine {
 
   // ---- machines
 
+  #known(name) {
+    return this.#machines.findLast((machine) => machine.name === name);
+  }
+
   #machine(name) {
-    const machine = this.#machines.findLast((known) => known.name === name);
+    const machine = this.#known(name);
     if (machine === undefined) throw new PagentError('E_NOT_FOUND', `no machine '${printable(name)}'`);
     return machine;
   }
@@ -1009,9 +990,9 @@ export class Engine {
 
   #stateNames(address) {
     const linear = this.#linear;
-    const states = linear.u32(address + layout.machine.states);
-    return Array.from({ length: linear.u32(address + layout.machine.state_count) }, (_, row) =>
-      linear.text(linear.u32(states + row * layout.state.SIZE + layout.state.name)),
+    const states = linear.u32(address + layout.machine_states);
+    return Array.from({ length: linear.u32(address + layout.machine_state_count) }, (_, row) =>
+      linear.text(linear.u32(states + row * layout.state_SIZE + layout.state_name)),
     );
   }
 

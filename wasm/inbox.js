@@ -76,17 +76,16 @@ export class Inbox {
 
   /** The owner's answer, which is removed with that; undefined while there is none. Throws what was refused. */
   receipt(id) {
-    const linear = this.#linear,
-      of = layout.receipt;
+    const linear = this.#linear;
     const said = linear.frame(() => {
-      const at = linear.push(of.SIZE),
+      const at = linear.push(layout.receipt_SIZE),
         code = this.#exports.read_receipt(linear.pushText(id, 'id'), at);
       if (code !== OK) return { code };
       return {
         code,
-        result: linear.i32(at + of.result),
-        version: linear.number(at + of.version),
-        text: linear.text(at + of.text),
+        result: linear.i32(at + layout.receipt_result),
+        version: linear.number(at + layout.receipt_version),
+        text: linear.text(at + layout.receipt_text),
       };
     });
     if (said.code === PENDING) return undefined;

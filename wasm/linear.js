@@ -243,22 +243,22 @@ export class Linear {
 
   /** The bytes that a pagent_bytes at this address borrows, copied. */
   bytes(at) {
-    return this.copy(this.u32(at + layout.bytes.data), this.u32(at + layout.bytes.size));
+    return this.copy(this.u32(at + layout.bytes_data), this.u32(at + layout.bytes_size));
   }
 
   setBytes(at, address, size) {
-    this.setU32(at + layout.bytes.data, address);
-    this.setU32(at + layout.bytes.size, size);
+    this.setU32(at + layout.bytes_data, address);
+    this.setU32(at + layout.bytes_size, size);
   }
 
   effectId(at) {
-    return `${this.number(at + layout.effect_id.version)}.${this.u32(at + layout.effect_id.index)}`;
+    return `${this.number(at + layout.effect_id_version)}.${this.u32(at + layout.effect_id_index)}`;
   }
 
   setEffectId(at, id) {
     const [, version, index] = /^(\d{1,15})\.(\d{1,9})$/.exec(printable(id)) ?? [];
     if (version === undefined) refuse(`effect: '${printable(id)}' is not an effect's id like "12.0"`);
-    this.setNumber(at + layout.effect_id.version, Number(version));
-    this.setU32(at + layout.effect_id.index, Number(index));
+    this.setNumber(at + layout.effect_id_version, Number(version));
+    this.setU32(at + layout.effect_id_index, Number(index));
   }
 }

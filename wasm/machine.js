@@ -2,7 +2,7 @@
 
 import * as layout from './layout.js';
 import { PagentError, callable, known, refuse, printable, whole } from './errors.js';
-import { NAME_MAX, jsonOf, nameBytes, toBytes } from './linear.js';
+import { NAME_MAX, fromBytes, jsonOf, nameBytes, toBytes } from './linear.js';
 
 const CRASH = ['repeat', 'once', 'wait'];
 const MACHINE = `name version context initial signals timers approvals calls states transitions`.split(' ');
@@ -11,21 +11,7 @@ const TRANSITION = `from event guard action to`.split(' ');
 const TIMES = `backoffMs backoffMaxMs attemptTimeoutMs totalTimeoutMs`.split(' ');
 const CALL = ['crash', 'irreversible', 'model', 'attempts', ...TIMES];
 
-/** What a row's tag says: its number, and which table it stands in. */
-const stateTag = (row) => row * 2;
-const transitionTag = (row) => row * 2 + 1;
-
-/** The functions of a row: [guard or enter, action or exit]. */
-export function handlerOf(machine, which, tag) {
-  const row = tag >> 1;
-  if (tag & 1) return which === 0 ? machine.transitions[row].guard : machine.transitions[row].action;
-  const state = machine.rows[row];
-  return which === 0 ? state.enter : state.exit;
-}
-
-export const isGuard = (which, tag) => which === 0 && (tag & 1) === 1;
-
-/** The machine with what the engine needs beside it: its number, its state rows, its address. Throws E_MACHINE. */
+/** The machine with what the engine needs beside it: its address, and the functions of each row. Throws E_MACHINE. */
 export function buildMachine(linear, source, number, handler, contextSizeMax) {
   try {
     return build(linear, source, number, handler, contextSizeMax);
@@ -56,81 +42,96 @@ function build(linear, source, number, handler, contextSizeMax) {
     return values.length === 0 ? 0 : linear.keep(toBytes(`${values.join(' ')}\0`));
   };
   const pointer = (value, which, what) => (callable(value, what) === undefined ? 0 : handler(which));
-  /** A table of structs, one of `fields(value, row)` for each value. */
-  const table = (of, values, fields) => {
-    const at = linear.allocate(of.SIZE * Math.max(1, values.length));
+  /** A table of structs, one of `fields(value, row)` for each value: its words by their offsets. */
+  const table = (size, values, fields) => {
+    const at = linear.allocate(size * Math.max(1, values.length));
     values.forEach((value, row) => {
-      for (const [field, word] of Object.entries(fields(value, row)))
-        linear.setU32(at + row * of.SIZE + of[field], word);
+      for (const [offset, word] of Object.entries(fields(value, row)))
+        linear.setU32(at + row * size + Number(offset), word);
     });
     return at;
   };
 
-  const address = table(layout.machine, [source], () => ({
-    size: layout.machine.SIZE,
-    version: whole(version, 'version'),
-    name: linear.keep(nameBytes(name, 'name')),
-    ctx: number,
-    context_size: context === 'bytes' ? whole(initial ?? 0, 'initial: the bytes', 0, contextSizeMax) : 0,
-    signals: list(source.signals, 'signals'),
-    timers: list(source.timers, 'timers'),
-    approvals: list(source.approvals, 'approvals'),
-    calls: table(layout.call_spec, specs, ([name, from]) => {
+  const address = table(layout.machine_SIZE, [source], () => ({
+    [layout.machine_size]: layout.machine_SIZE,
+    [layout.machine_version]: whole(version, 'version'),
+    [layout.machine_name]: linear.keep(nameBytes(name, 'name')),
+    [layout.machine_ctx]: number,
+    [layout.machine_context_size]:
+      context === 'bytes' ? whole(initial ?? 0, 'initial: the bytes', 0, contextSizeMax) : 0,
+    [layout.machine_signals]: list(source.signals, 'signals'),
+    [layout.machine_timers]: list(source.timers, 'timers'),
+    [layout.machine_approvals]: list(source.approvals, 'approvals'),
+    [layout.machine_calls]: table(layout.call_spec_SIZE, specs, ([name, from]) => {
       const what = `call '${name}'`;
       known(from, CALL, what);
       const crash = CRASH.indexOf(from.crash ?? 'repeat');
       if (crash < 0) refuse(`${what}: crash '${printable(from.crash)}' is not one of ${CRASH}`);
       const number = (key) => whole(from[key] ?? 0, `${what}: ${key}`);
       return {
-        name: text(name, what),
-        crash_policy: crash,
-        flags: (from.irreversible ? 1 : 0) | (from.model ? 2 : 0),
-        attempts_max: number('attempts'),
-        backoff_ms: number('backoffMs'),
-        backoff_max_ms: number('backoffMaxMs'),
-        attempt_timeout_ms: number('attemptTimeoutMs'),
-        total_timeout_ms: number('totalTimeoutMs'),
+        [layout.call_spec_name]: text(name, what),
+        [layout.call_spec_crash_policy]: crash,
+        [layout.call_spec_flags]: (from.irreversible ? 1 : 0) | (from.model ? 2 : 0),
+        [layout.call_spec_attempts_max]: number('attempts'),
+        [layout.call_spec_backoff_ms]: number('backoffMs'),
+        [layout.call_spec_backoff_max_ms]: number('backoffMaxMs'),
+        [layout.call_spec_attempt_timeout_ms]: number('attemptTimeoutMs'),
+        [layout.call_spec_total_timeout_ms]: number('totalTimeoutMs'),
       };
     }),
-    call_count: specs.length,
-    states: table(layout.state, names, (name, row) => {
+    [layout.machine_call_count]: specs.length,
+    [layout.machine_states]: table(layout.state_SIZE, names, (name, row) => {
       const from = states[name],
         what = `state '${name}'`;
       known(from, STATE, what);
       if (/^\d+$/.test(name)) refuse(`${what}: a number, which JavaScript puts before the others`);
       return {
-        name: text(name, what),
-        parent: text(from.parent, `${what}: parent`),
-        waits: list(from.waits, `${what}: waits`),
-        enter: pointer(from.enter, 0, `${what}: enter`),
-        exit: pointer(from.exit, 1, `${what}: exit`),
-        on_error: text(from.onError, `${what}: onError`),
-        flags: (from.final ? 1 : 0) | (from.initial ? 2 : 0) | (from.defer ? 4 : 0) | (from.failure ? 8 : 0),
-        tag: stateTag(row),
+        [layout.state_name]: text(name, what),
+        [layout.state_parent]: text(from.parent, `${what}: parent`),
+        [layout.state_waits]: list(from.waits, `${what}: waits`),
+        [layout.state_enter]: pointer(from.enter, 0, `${what}: enter`),
+        [layout.state_exit]: pointer(from.exit, 1, `${what}: exit`),
+        [layout.state_on_error]: text(from.onError, `${what}: onError`),
+        [layout.state_flags]:
+          (from.final ? 1 : 0) | (from.initial ? 2 : 0) | (from.defer ? 4 : 0) | (from.failure ? 8 : 0),
+        [layout.state_tag]: row,
       };
     }),
-    state_count: names.length,
-    transitions: table(layout.transition, transitions, (from, row) => {
+    [layout.machine_state_count]: names.length,
+    [layout.machine_transitions]: table(layout.transition_SIZE, transitions, (from, row) => {
       const what = `transition ${row}`;
       known(from, TRANSITION, what);
       return {
-        from: text(from.from, `${what}: from`),
-        event: text(from.event, `${what}: event`, 2 * NAME_MAX),
-        guard: pointer(from.guard, 0, `${what}: guard`),
-        action: pointer(from.action, 1, `${what}: action`),
-        to: text(from.to, `${what}: to`),
-        tag: transitionTag(row),
+        [layout.transition_from]: text(from.from, `${what}: from`),
+        [layout.transition_event]: text(from.event, `${what}: event`, 2 * NAME_MAX),
+        [layout.transition_guard]: pointer(from.guard, 0, `${what}: guard`),
+        [layout.transition_action]: pointer(from.action, 1, `${what}: action`),
+        [layout.transition_to]: text(from.to, `${what}: to`),
+        [layout.transition_tag]: names.length + row,
       };
     }),
-    transition_count: transitions.length,
+    [layout.machine_transition_count]: transitions.length,
   }));
   return {
     name,
     address,
     names,
-    rows: names.map((name) => states[name]),
-    transitions,
+    handlers: [
+      ...names.map((name) => [states[name].enter, states[name].exit]),
+      ...transitions.map(({ guard, action }) => [guard, action]),
+    ],
     json: context === 'json',
     initial: context === 'json' ? jsonOf(initial ?? {}, 'initial') : 'null',
   };
+}
+
+/** The functions of a row, [enter, exit] or [guard, action], by its tag: the states first, then the transitions. */
+export const handlerOf = (machine, which, tag) => machine.handlers[tag][which];
+
+export const isGuard = (machine, which, tag) => which === 0 && tag >= machine.names.length;
+
+/** A context, as a machine in JavaScript sees it; one that none is known for, as bytes. */
+export function contextOf(machine, bytes) {
+  if (!machine?.json) return bytes;
+  return JSON.parse(bytes.length === 0 ? machine.initial : fromBytes(bytes));
 }

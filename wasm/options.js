@@ -1,5 +1,6 @@
 // What open() and the requests take as options: E_ARGUMENT for everything else.
 
+import * as layout from './layout.js';
 import { callable, known, refuse, whole } from './errors.js';
 import { NONE, VERBS } from './request.js';
 
@@ -19,13 +20,14 @@ const isStore = (store) =>
   ['commit', 'read', 'list'].every((name) => typeof store[name] === 'function');
 
 export function openOptions(options) {
-  const { store, machines = [], calls, limits = {}, timerMaxMs = Infinity } = known(options, OPEN, 'options');
+  const { store, machines = [], calls, limits = {}, timerMaxMs = Infinity, signal } = known(options, OPEN, 'options');
   if (store !== undefined && !isStore(store ?? {})) refuse('store: it needs commit, read and list, or a directory');
   if (!Array.isArray(machines)) refuse('machines: not an array');
   for (const key of ['clock', 'random', 'trace']) callable(options[key], key);
   for (const name in calls) callable(calls[name], `calls: '${name}'`);
-  for (const key in known(limits, Object.keys(limits ?? {}), 'limits'))
+  for (const key in known(limits, Object.keys(layout.limits), 'limits'))
     if (limits[key] !== undefined && key !== 'fullSnapshots') whole(limits[key], `limits: ${key}`);
+  if (signal !== undefined && typeof signal?.throwIfAborted !== 'function') refuse('signal: not an AbortSignal');
   if (!(timerMaxMs >= 0)) refuse('timerMaxMs: not a number of milliseconds');
   return options;
 }

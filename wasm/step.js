@@ -3,6 +3,7 @@
 import * as layout from './layout.js';
 import { OK, known, moment, nameOf, refuse, result, printable, whole } from './errors.js';
 import { bytesOf, fromBytes, jsonOf, toBytes } from './linear.js';
+import { contextOf } from './machine.js';
 
 const EVENT_KINDS = [
   '',
@@ -211,15 +212,14 @@ export class Step {
     if (this.#event !== undefined) return this.#event;
     const { linear, exports } = this.#host;
     const at = exports.step_event(step);
-    const of = layout.event;
     this.#event = readable({
-      kind: kindOfEvent(linear.u32(at + of.kind)),
-      name: linear.text(linear.u32(at + of.name)),
-      code: linear.i32(at + of.code),
-      attempt: linear.u32(at + of.attempt),
-      effect: linear.effectId(at + of.effect),
-      who: linear.text(linear.u32(at + of.who)),
-      data: linear.bytes(at + of.data),
+      kind: kindOfEvent(linear.u32(at + layout.event_kind)),
+      name: linear.text(linear.u32(at + layout.event_name)),
+      code: linear.i32(at + layout.event_code),
+      attempt: linear.u32(at + layout.event_attempt),
+      effect: linear.effectId(at + layout.event_effect),
+      who: linear.text(linear.u32(at + layout.event_who)),
+      data: linear.bytes(at + layout.event_data),
     });
     return this.#event;
   }
@@ -257,9 +257,7 @@ export class Step {
   #readContext = () => {
     const { linear, exports } = this.#host;
     const at = exports.step_context(this.#step, this.#size);
-    const bytes = linear.copy(at, linear.u32(this.#size));
-    if (!this.#machine.json) return bytes;
-    return JSON.parse(bytes.length === 0 ? this.#machine.initial : fromBytes(bytes));
+    return contextOf(this.#machine, linear.copy(at, linear.u32(this.#size)));
   };
 
   #writeContext() {
@@ -277,7 +275,7 @@ export class Step {
   #stage(what, verb) {
     const { linear, exports } = this.#host;
     return linear.frame(() => {
-      const id = linear.push(layout.effect_id.SIZE);
+      const id = linear.push(layout.effect_id_SIZE);
       this.#check(verb(exports, this.#acting, linear, id), what);
       return linear.effectId(id);
     });
@@ -341,9 +339,9 @@ export class Step {
   transcript(index) {
     const { linear, exports } = this.#host;
     return linear.frame(() => {
-      const entry = linear.push(layout.entry.SIZE);
+      const entry = linear.push(layout.entry_SIZE);
       this.#check(exports.step_entry(this.#at, whole(index, 'index'), entry), `transcript entry ${index}`);
-      return readable({ kind: linear.u32(entry + layout.entry.kind), data: linear.bytes(entry + layout.entry.data) });
+      return readable({ kind: linear.u32(entry + layout.entry_kind), data: linear.bytes(entry + layout.entry_data) });
     });
   }
 
