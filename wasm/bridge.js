@@ -3,37 +3,11 @@
 import * as layout from './layout.js';
 import { OK, PENDING, result } from './errors.js';
 import { split } from './block.js';
+import { readSummary, writeSummary } from './records.js';
 
-const STATUS = ['', 'running', 'waiting', 'parked', 'done', 'failed', 'cancelled', 'moved'];
 const MODES = ['newest', 'base', 'from'];
-const REFUSALS = { conflict: 'E_CONFLICT', again: 'E_AGAIN', 'no-space': 'E_NO_SPACE', fenced: 'E_FENCED' };
-
-export const statusName = (status) => STATUS[status] ?? `${status}`;
-
-export function readSummary(linear, at, stream = linear.hex(at + layout.summary_stream)) {
-  return {
-    stream,
-    version: linear.number(at + layout.summary_version),
-    due: linear.number(at + layout.summary_due_ms),
-    time: linear.number(at + layout.summary_time_ms),
-    state: linear.view.getUint16(at + layout.summary_state, true),
-    status: statusName(linear.u8[at + layout.summary_status]),
-    flags: linear.u8[at + layout.summary_flags],
-  };
-}
-
-function writeSummary(linear, at, summary) {
-  linear.setHex(at + layout.summary_stream, summary.stream);
-  linear.setNumber(at + layout.summary_version, summary.version);
-  linear.setNumber(at + layout.summary_due_ms, summary.due);
-  linear.setNumber(at + layout.summary_time_ms, summary.time);
-  linear.view.setUint16(at + layout.summary_state, summary.state, true);
-  linear.u8[at + layout.summary_status] = STATUS.indexOf(summary.status);
-  linear.u8[at + layout.summary_flags] = summary.flags;
-}
-
-/** A store's error as a result: what it names, otherwise `unknown`. */
-const resultOf = (error, unknown) => result[error?.code] ?? result[unknown];
+/** What a store may answer to an append instead of "ok", as errors. */
+export const REFUSALS = { conflict: 'E_CONFLICT', again: 'E_AGAIN', 'no-space': 'E_NO_SPACE', fenced: 'E_FENCED' };
 
 const isPromise = (value) => typeof value?.then === 'function';
 
@@ -56,35 +30,63 @@ export class Bridge {
     this.#wake = wake;
   }
 
-  /** The engine's imports. Each returns a result, or PENDING and completes its operation later. */
-  get imports() {
-    return {
-      append: (request) => this.#append(request),
-      read: (request, io) =>
-        this.#answer(
-          request + layout.read_op,
-          io,
-          () => this.#read(request),
-          (answer, to) => this.#readDone(request, answer, to),
+  // ---- the engine's imports: each returns a result, or PENDING and completes its operation later
+
+  /** Queued, for `commit`. */
+  append(request) {
+    const linear = this.#linear;
+    const stream = linear.hex(request + layout.append_stream);
+    this.#queue.push({
+      op: linear.copy(request + layout.append_op, 8),
+      append: {
+        stream,
+        expected: linear.number(request + layout.append_expected),
+        epoch: linear.number(request + layout.append_epoch),
+        first: linear.number(request + layout.append_first),
+        blocks: split(
+          linear.copy(linear.u32(request + layout.append_blocks), linear.u32(request + layout.append_size)),
         ),
-      list: (request, io) =>
-        this.#answer(
-          request + layout.list_op,
-          io,
-          () => this.#list(request),
-          (answer, to) => this.#listDone(request, answer, to),
-        ),
-      trim: (request, io) =>
-        this.#answer(
-          request + layout.trim_op,
-          io,
-          () => this.#store.trim(),
-          (count, to) => {
-            this.#linear.setU32(to + layout.io_count, count);
-            return OK;
-          },
-        ),
+        summary: readSummary(linear, request + layout.append_summary, stream),
+      },
+    });
+    return PENDING;
+  }
+
+  read(request, io) {
+    const linear = this.#linear;
+    const ask = () =>
+      this.#store.read({
+        stream: linear.hex(request + layout.read_stream),
+        mode: MODES[linear.u32(request + layout.read_mode)],
+        version: linear.number(request + layout.read_version),
+        maxBytes: linear.u32(request + layout.read_capacity),
+      });
+    return this.#answer(request + layout.read_op, io, ask, (answer, to) => this.#readDone(request, answer, to));
+  }
+
+  list(request, io) {
+    const linear = this.#linear;
+    const number = linear.number(request + layout.list_cursor);
+    const due = linear.number(request + layout.list_due_before_ms);
+    const flags = linear.u32(request + layout.list_flags);
+    const cursor = this.#cursors.get(number);
+    this.#cursors.delete(number);
+    const ask = () =>
+      this.#store.list({
+        ...(cursor !== undefined && { cursor }),
+        ...(due !== 0 && { dueBefore: due }),
+        ...(flags !== 0 && { flags }),
+        limit: linear.u32(request + layout.list_capacity),
+      });
+    return this.#answer(request + layout.list_op, io, ask, (answer, to) => this.#listDone(request, answer, to));
+  }
+
+  trim(request, io) {
+    const done = (count, to) => {
+      this.#linear.setU32(to + layout.io_count, count);
+      return OK;
     };
+    return this.#answer(request + layout.trim_op, io, () => this.#store.trim(), done);
   }
 
   /** Runs `ask`; `fill` puts its answer into the io at an address and returns the result. */
@@ -115,17 +117,22 @@ export class Bridge {
     }
   }
 
-  /** Keeps what a store threw. Returns its result. */
+  /** Keeps what a store threw. Returns its result: what it names, otherwise E_STORAGE. */
   failed(error) {
     this.error = error ?? new Error('the store threw nothing');
-    return resultOf(error, 'E_STORAGE');
+    return result[error?.code] ?? result.E_STORAGE;
+  }
+
+  /** A store has answered later: goes on with `work`, unless the engine has ended by then. */
+  #later(work) {
+    if (this.closed) return;
+    work();
+    this.#wake();
   }
 
   #complete(op, fill) {
     this.outstanding--;
-    if (this.closed) return;
-    this.#done(op, fill);
-    this.#wake();
+    this.#later(() => this.#done(op, fill));
   }
 
   #done(op, fill) {
@@ -138,25 +145,6 @@ export class Bridge {
   }
 
   // ---- appends
-
-  #append(request) {
-    const linear = this.#linear;
-    const stream = linear.hex(request + layout.append_stream);
-    this.#queue.push({
-      op: linear.copy(request + layout.append_op, 8),
-      append: {
-        stream,
-        expected: linear.number(request + layout.append_expected),
-        epoch: linear.number(request + layout.append_epoch),
-        first: linear.number(request + layout.append_first),
-        blocks: split(
-          linear.copy(linear.u32(request + layout.append_blocks), linear.u32(request + layout.append_size)),
-        ),
-        summary: readSummary(linear, request + layout.append_summary, stream),
-      },
-    });
-    return PENDING;
-  }
 
   /** Hands over what has been queued, unless a commit is under way. True when something was completed at once. */
   commit() {
@@ -183,9 +171,7 @@ export class Bridge {
 
   #committedLater(batch, results) {
     this.committing = false;
-    if (this.closed) return;
-    this.#committed(batch, results);
-    this.#wake();
+    this.#later(() => this.#committed(batch, results));
   }
 
   #committed(batch, results) {
@@ -205,16 +191,6 @@ export class Bridge {
   }
 
   // ---- reads
-
-  #read(request) {
-    const linear = this.#linear;
-    return this.#store.read({
-      stream: linear.hex(request + layout.read_stream),
-      mode: MODES[linear.u32(request + layout.read_mode)],
-      version: linear.number(request + layout.read_version),
-      maxBytes: linear.u32(request + layout.read_capacity),
-    });
-  }
 
   #readDone(request, answer, io) {
     const linear = this.#linear;
@@ -237,21 +213,6 @@ export class Bridge {
     return tooLarge ? result.E_LIMIT : OK;
   }
 
-  #list(request) {
-    const linear = this.#linear;
-    const number = linear.number(request + layout.list_cursor);
-    const due = linear.number(request + layout.list_due_before_ms);
-    const flags = linear.u32(request + layout.list_flags);
-    const cursor = this.#cursors.get(number);
-    this.#cursors.delete(number);
-    return this.#store.list({
-      ...(cursor !== undefined && { cursor }),
-      ...(due !== 0 && { dueBefore: due }),
-      ...(flags !== 0 && { flags }),
-      limit: linear.u32(request + layout.list_capacity),
-    });
-  }
-
   #listDone(request, answer, io) {
     const linear = this.#linear;
     const items = linear.u32(request + layout.list_items);
@@ -267,10 +228,5 @@ export class Bridge {
       linear.setNumber(io + layout.io_cursor, this.#cursor);
     }
     return OK;
-  }
-
-  /** The store, for what needs no engine. */
-  get store() {
-    return this.#store;
   }
 }

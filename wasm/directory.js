@@ -29,7 +29,7 @@ function readReport(linear, at) {
   return {
     damage: DAMAGES[linear.u32(at + layout.damage_report_damage)] ?? 'unknown',
     code: NAMES[linear.i32(at + layout.damage_report_result)] ?? 'OK',
-    file: linear.text(linear.u32(at + layout.damage_report_file)),
+    file: linear.textAt(at + layout.damage_report_file),
     offset: linear.number(at + layout.damage_report_offset),
     size: linear.number(at + layout.damage_report_size),
     stream: linear.hex(at + layout.damage_report_stream),

@@ -2,7 +2,7 @@
 
 import * as layout from './layout.js';
 import { header } from './block.js';
-import { Bridge, readSummary, statusName } from './bridge.js';
+import { Bridge, REFUSALS } from './bridge.js';
 import {
   CallFailure,
   DEFERRED,
@@ -24,12 +24,10 @@ import {
 import { Linear, bytesOf, fromBytes, nameBytes, toBytes } from './linear.js';
 import { buildMachine, contextOf, handlerOf, isGuard } from './machine.js';
 import { openOptions, requestOptions } from './options.js';
+import { readBlock, readCall, readEffect, readEntry, readInfo, readSummary, readTrace } from './records.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
-import { Contexts, Step, readable } from './step.js';
+import { Contexts, Step } from './step.js';
 
-const TRACES = ' commit refused call answer retry doubt load unload claim error parked snapshot'.split(' ');
-const EFFECTS = ['', 'call', 'approval', 'timer', 'signal'];
-const PHASES = ['', 'open', 'paused', 'held'];
 const CAPS = { none: 0, process: 1, power: 3 };
 const TEXT_SIZE = 120;
 const PORTABLE_HEAD = 512;
@@ -40,6 +38,8 @@ const TIMER_MAX_MS = 0x7fffffff;
 const monotonic = globalThis.performance === undefined ? Date.now : () => performance.now();
 // Behind other work of the host: timers that wait for nothing wait for a millisecond, in pages for four.
 const soon = globalThis.setImmediate ?? ((work) => setTimeout(work, 0));
+
+const closedError = () => new PagentError('E_CLOSED', 'the engine is closed');
 
 const fillRandom = (bytes) => globalThis.crypto.getRandomValues(bytes);
 
@@ -146,7 +146,6 @@ export class Engine {
       () => now,
     );
     const store = options.store;
-    const bridge = {}; // the store's functions, where it is one of JavaScript
     const host = {
       random: (at, size) => {
         (options.random ?? fillRandom)(this.#linear.u8.subarray(at, at + size));
@@ -166,16 +165,15 @@ export class Engine {
       write: (at, size) => this.#written.push(this.#linear.copy(at, size)),
       ...store?.directory?.imports(() => this.#linear),
     };
-    for (const name of ['append', 'read', 'list', 'trim']) host[name] = (request, io) => bridge[name](request, io);
+    for (const name of ['append', 'read', 'list', 'trim'])
+      host[name] = (request, io) => this.#bridge[name](request, io);
     for (const name of Object.keys(host)) host[name] = this.#walled(host[name]);
     this.#exports = new WebAssembly.Instance(module, { host }).exports;
     this.#linear = new Linear(this.#exports);
     this.#contexts = new Contexts(this.#linear, this.#exports);
     this.#step = new Step({ exports: this.#exports, linear: this.#linear, contexts: this.#contexts });
-    if (store !== undefined && store.directory === undefined) {
+    if (store !== undefined && store.directory === undefined)
       this.#bridge = new Bridge(store, this.#linear, this.#exports, () => this.#run());
-      Object.assign(bridge, this.#bridge.imports);
-    }
     try {
       this.#open();
     } catch (error) {
@@ -198,19 +196,19 @@ export class Engine {
   }
 
   #open() {
-    const { linear, options, exports } = { linear: this.#linear, options: this.#options, exports: this.#exports };
-    const { store, limits = {}, signal } = options;
+    const linear = this.#linear,
+      exports = this.#exports;
+    const { machines = [], store, limits = {}, signal, readOnly, holdEffects } = this.#options;
     signal?.throwIfAborted();
-    for (const [number, machine] of (options.machines ?? []).entries()) {
+    for (const [number, machine] of machines.entries())
       this.#machines.push(buildMachine(linear, machine, number, exports.handler, limits.contextSizeMax || 16 << 20));
-    }
     for (let index = 0, address; (address = exports.own_machine(index)) !== 0; index++) {
-      this.#machines.push({ name: linear.text(linear.u32(address + layout.machine_name)), address, own: true });
+      this.#machines.push({ name: linear.textAt(address + layout.machine_name), address, own: true });
     }
     linear.frame(() => {
       const text = linear.push(TEXT_SIZE);
       if (store?.directory !== undefined) {
-        const code = store.directory.open(linear, exports, text, options.readOnly);
+        const code = store.directory.open(linear, exports, text, readOnly);
         if (code !== OK) throw this.#error(code, linear.text(text), undefined, store.directory.error);
         this.#files = store.directory;
       }
@@ -220,13 +218,13 @@ export class Engine {
       linear.setU32(at + layout.limits_size, layout.limits_SIZE);
       for (const [key, value] of Object.entries(limits)) linear.setU32(at + layout.limits[key], Number(value));
       const flags =
-        (options.readOnly || store?.readOnly ? 1 : 0) |
-        (options.holdEffects ? 2 : 0) |
+        (readOnly || store?.readOnly ? 1 : 0) |
+        (holdEffects ? 2 : 0) |
         (this.#bridge !== undefined ? 4 : 0) |
         (store?.trim !== undefined ? 8 : 0);
       const caps = (CAPS[store?.durability] ?? 0) | (store?.readOnly ? 4 : 0);
       const code = exports.open(table, this.#machines.length, at, flags, caps, store?.blockSizeMax ?? 0, text);
-      if (code !== OK) throw this.#error(code, linear.text(text));
+      this.#must(code, linear.text(text));
     });
     signal?.addEventListener('abort', () => this.close().catch(() => {}), { once: true });
     this.#schedule();
@@ -236,6 +234,12 @@ export class Engine {
     const message = text || this.#linear.text(this.#exports.message(code));
     const why = cause === undefined ? '' : textOf(cause);
     return new PagentError(nameOf(code), message.includes(why) ? message : `${message}: ${why}`, { version, cause });
+  }
+
+  /** A result that is no error, as it is; any other is thrown. */
+  #must(code, text) {
+    if (code < OK) throw this.#error(code, text);
+    return code;
   }
 
   /** What the host or the store said last, where that may be why. */
@@ -352,7 +356,7 @@ export class Engine {
   }
 
   #live() {
-    if (this.closed) throw new PagentError('E_CLOSED', 'the engine is closed');
+    if (this.closed) throw closedError();
     if (this.#failure !== undefined) throw this.#failure;
   }
 
@@ -361,8 +365,7 @@ export class Engine {
     return new Promise((resolve, reject) => {
       const look = () => {
         try {
-          if (this.closed) throw new PagentError('E_CLOSED', 'the engine was closed');
-          if (this.#failure !== undefined) throw this.#failure;
+          this.#live();
           if (!ready()) return;
           resolve();
         } catch (error) {
@@ -396,33 +399,24 @@ export class Engine {
 
   #beginCall(at, answer) {
     const linear = this.#linear;
-    const name = linear.text(linear.u32(at + layout.call_name));
     const { calls = {} } = this.#options;
-    if (!Object.hasOwn(calls, name)) {
+    const context = readCall(linear, at);
+    if (!Object.hasOwn(calls, context.name)) {
       linear.setU32(answer + layout.answer_outcome, 2);
-      linear.view.setInt32(answer + layout.answer_code, result.E_UNDECLARED, true);
+      linear.setU32(answer + layout.answer_code, result.E_UNDECLARED);
       return OK;
     }
     const id = linear.copy(at + layout.call_id, layout.call_id_SIZE);
-    const key = `${id}`;
     const controller = new AbortController();
-    const request = linear.bytes(at + layout.call_request);
-    const context = readable({
-      data: request,
-      agent: linear.text(linear.u32(at + layout.call_agent)),
-      name,
-      key: linear.text(linear.u32(at + layout.call_key)),
-      attempt: linear.u32(at + layout.call_id + layout.call_id_attempt),
-      repeated: linear.u32(at + layout.call_repeated) !== 0,
-      deadline: linear.number(at + layout.call_deadline_ms),
-      signal: controller.signal,
-    });
-    this.#calls.set(key, controller);
-    void this.#perform(calls[name], request, context, id, key);
+    context.signal = controller.signal;
+    this.#calls.set(`${id}`, controller);
+    void this.#perform(calls[context.name], context, id);
     return PENDING;
   }
 
-  async #perform(call, request, context, id, key) {
+  async #perform(call, context, id) {
+    const key = `${id}`,
+      { data: request, signal } = context; // the call may change it
     let answer;
     await undefined; // never inside the poll that began it
     if (this.closed) return;
@@ -431,7 +425,7 @@ export class Engine {
     } catch (error) {
       answer = failureOf(error);
     }
-    if (this.#calls.get(key)?.signal === context.signal) this.#calls.delete(key);
+    if (this.#calls.get(key)?.signal === signal) this.#calls.delete(key);
     if (this.closed) return;
     const refused = this.#answer(id, answer);
     if (refused === result.E_LIMIT || refused === result.E_MEMORY) {
@@ -446,7 +440,7 @@ export class Engine {
     return linear.frame(() => {
       const at = linear.push(layout.answer_SIZE);
       linear.setU32(at + layout.answer_outcome, outcome);
-      linear.view.setInt32(at + layout.answer_code, code, true);
+      linear.setU32(at + layout.answer_code, code);
       linear.setU32(at + layout.answer_retry_after_ms, retryAfter);
       try {
         linear.setBytes(at + layout.answer_data, linear.pushBytes(data), data.length);
@@ -461,20 +455,7 @@ export class Engine {
 
   #trace(at) {
     if (this.#options.trace === undefined && this.#streams.size === 0) return;
-    const linear = this.#linear;
-    const text = (field) => linear.text(linear.u32(at + field));
-    const record = {
-      kind: TRACES[linear.u32(at + layout.trace_kind)],
-      code: linear.i32(at + layout.trace_code),
-      stream: linear.hex(at + layout.trace_stream),
-      version: linear.number(at + layout.trace_version),
-      time: linear.number(at + layout.trace_time_ms),
-      agent: text(layout.trace_agent),
-      name: text(layout.trace_name),
-      from: text(layout.trace_from),
-      to: text(layout.trace_to),
-      blockSize: linear.u32(at + layout.trace_block_size),
-    };
+    const record = readTrace(this.#linear, at);
     for (const stream of this.#streams) stream.push(record);
     try {
       this.#options.trace?.(record);
@@ -622,110 +603,41 @@ export class Engine {
     if (this.#views.delete(view)) this.#exports.view_close(view);
   }
 
+  /** What the export `ask` has put into a struct of this size, as `read` makes of it. */
+  #read(size, read, ask, ...words) {
+    const linear = this.#linear;
+    return linear.frame(() => {
+      const at = linear.push(size);
+      const code = this.#must(this.#exports[ask](...words, at));
+      return code === END ? undefined : read(linear, at);
+    });
+  }
+
   #readView(view) {
     this.#live();
-    const linear = this.#linear;
-    return linear.frame(() => {
-      const at = linear.push(layout.info_SIZE);
-      this.#exports.view_info(view, at);
-      const text = (field) => linear.text(linear.u32(at + field));
-      const machine = text(layout.info_machine);
-      const contextBytes = linear.bytes(at + layout.info_context);
-      const parent = text(layout.info_parent_agent);
-      const code = linear.i32(at + layout.info_error);
-      const info = {
-        name: linear.text(at + layout.info_name),
-        stream: linear.hex(at + layout.info_stream),
-        version: linear.number(at + layout.info_version),
-        changedVersion: linear.number(at + layout.info_changed_version),
-        link: linear.hex(at + layout.info_link),
-        machine,
-        machineVersion: linear.u32(at + layout.info_machine_version),
-        state: text(layout.info_state),
-        status: statusName(linear.u32(at + layout.info_status)),
-        due: linear.number(at + layout.info_due_ms),
-        time: linear.number(at + layout.info_time_ms),
-        created: linear.number(at + layout.info_created_ms),
-        ...(parent !== '' && { parent: { agent: parent, version: linear.number(at + layout.info_parent_version) } }),
-        ...(code !== 0 && { error: { code, text: text(layout.info_error_text) } }),
-        context: contextOf(this.#known(machine), contextBytes),
-        contextBytes,
-        transcript: [],
-        effects: [],
-        mailboxCount: linear.u32(at + layout.info_mailbox_count),
-      };
-      const entries = linear.u32(at + layout.info_transcript_count),
-        effects = linear.u32(at + layout.info_effect_count);
-      for (let index = 0; index < entries; index++) info.transcript.push(this.#readEntry(view, index));
-      for (let index = 0; index < effects; index++) info.effects.push(this.#readEffect(view, index));
-      return info;
-    });
-  }
-
-  #readEntry(view, index) {
-    const linear = this.#linear;
-    return linear.frame(() => {
-      const at = linear.push(layout.entry_SIZE);
-      const code = this.#exports.view_entry(view, index, at);
-      if (code !== OK) throw this.#error(code);
-      return readable({ kind: linear.u32(at + layout.entry_kind), data: linear.bytes(at + layout.entry_data) });
-    });
-  }
-
-  #readEffect(view, index) {
-    const linear = this.#linear;
-    return linear.frame(() => {
-      const at = linear.push(layout.effect_SIZE);
-      const code = this.#exports.view_effect(view, index, at);
-      if (code !== OK) throw this.#error(code);
-      const payload = linear.bytes(at + layout.effect_payload);
-      const effect = readable({
-        id: linear.effectId(at + layout.effect_id),
-        kind: EFFECTS[linear.u32(at + layout.effect_kind)],
-        phase: PHASES[linear.u32(at + layout.effect_phase)],
-        name: linear.text(linear.u32(at + layout.effect_name)),
-        target: linear.text(linear.u32(at + layout.effect_target)),
-        attempt: linear.u32(at + layout.effect_attempt),
-        due: linear.number(at + layout.effect_due_ms),
-        deadline: linear.number(at + layout.effect_deadline_ms),
-        data: payload,
-        digest: linear.hex(at + layout.effect_digest),
-        key: linear.text(linear.u32(at + layout.effect_key)),
-      });
-      effect.payload = payload;
-      return effect;
-    });
+    return this.#read(
+      layout.info_SIZE,
+      (linear, at) => {
+        const list = (count, size, read, ask) =>
+          Array.from({ length: linear.u32(at + count) }, (_, index) => this.#read(size, read, ask, view, index));
+        const info = readInfo(linear, at);
+        return {
+          ...info,
+          context: contextOf(this.#known(info.machine), info.contextBytes),
+          transcript: list(layout.info_transcript_count, layout.entry_SIZE, readEntry, 'view_entry'),
+          effects: list(layout.info_effect_count, layout.effect_SIZE, readEffect, 'view_effect'),
+        };
+      },
+      'view_info',
+      view,
+    );
   }
 
   #readBlock(view) {
     this.#live();
-    const linear = this.#linear;
-    return linear.frame(() => {
-      const at = linear.push(layout.block_info_SIZE),
-        raw = linear.push(layout.bytes_SIZE);
-      const code = this.#exports.view_block(view, at) || this.#exports.view_raw(view, raw);
-      if (code !== OK) throw this.#error(code);
-      const text = (field) => linear.text(linear.u32(at + field));
-      return readable({
-        version: linear.number(at + layout.block_info_version),
-        epoch: linear.number(at + layout.block_info_epoch),
-        link: linear.hex(at + layout.block_info_link),
-        time: linear.number(at + layout.block_info_time_ms),
-        type: text(layout.block_info_type),
-        event: text(layout.block_info_event),
-        outcome: text(layout.block_info_outcome),
-        from: text(layout.block_info_from),
-        to: text(layout.block_info_to),
-        size: linear.u32(at + layout.block_info_block_size),
-        effectsIssued: linear.u32(at + layout.block_info_effects_issued),
-        effectsSettled: linear.u32(at + layout.block_info_effects_settled),
-        entries: linear.u32(at + layout.block_info_transcript_entries),
-        contextChanged: linear.u32(at + layout.block_info_context_changed),
-        data: linear.bytes(at + layout.block_info_data),
-        who: text(layout.block_info_who),
-        raw: linear.bytes(raw),
-      });
-    });
+    const block = this.#read(layout.block_info_SIZE, readBlock, 'view_block', view);
+    block.raw = this.#read(layout.bytes_SIZE, (linear, at) => linear.bytes(at), 'view_raw', view);
+    return block;
   }
 
   async view(agent, version = 0) {
@@ -762,7 +674,7 @@ export class Engine {
 
   async #listed(request) {
     try {
-      const { items, cursor } = await this.#bridge.store.list(request);
+      const { items, cursor } = await this.#options.store.list(request);
       return { items: [...items], cursor };
     } catch (error) {
       throw this.#error(this.#bridge.failed(error), undefined, undefined, error);
@@ -791,12 +703,7 @@ export class Engine {
       for (;;) {
         signal?.throwIfAborted();
         this.#live();
-        const summary = linear.frame(() => {
-          const at = linear.push(layout.summary_SIZE);
-          const code = this.#exports.next_agent(cursor, at);
-          if (code < OK) throw this.#error(code);
-          return code === END ? undefined : readSummary(linear, at);
-        });
+        const summary = this.#read(layout.summary_SIZE, readSummary, 'next_agent', cursor);
         if (summary === undefined) return;
         yield summary;
       }
@@ -852,7 +759,7 @@ export class Engine {
         what = linear.push(4),
         copy = linear.pushBytes(bytes);
       const code = this.#exports.portable_open(file, copy, bytes.length, at, what);
-      if (code !== OK) throw this.#error(code, `offset ${linear.u32(at)}: ${linear.text(linear.u32(what))}`);
+      if (code !== OK) throw this.#error(code, `offset ${linear.u32(at)}: ${linear.textAt(what)}`);
       return {
         name: linear.text(file + layout.portable_name),
         moved: linear.u32(file + layout.portable_moved) !== 0,
@@ -879,7 +786,7 @@ export class Engine {
     const news =
       this.#bridge === undefined
         ? this.#importBlocks(blocks, as)
-        : await this.#importInto(this.#bridge.store, blocks, as ?? name, as);
+        : await this.#importInto(this.#options.store, blocks, as ?? name, as);
     if (!news && !again) {
       throw new PagentError(
         'E_EXISTS',
@@ -938,10 +845,7 @@ export class Engine {
         ]);
         if (answer.result === 'ok') continue;
         if (answer.result === 'conflict') throw this.#exists(name);
-        throw new PagentError(
-          `E_${answer.result.toUpperCase().replace('-', '_')}`,
-          `the store refuses '${name}': ${answer.result}`,
-        );
+        throw new PagentError(REFUSALS[answer.result] ?? 'E_IN_DOUBT', `the store refuses '${name}': ${answer.result}`);
       }
       return true;
     } finally {
@@ -992,17 +896,12 @@ export class Engine {
     const linear = this.#linear;
     const states = linear.u32(address + layout.machine_states);
     return Array.from({ length: linear.u32(address + layout.machine_state_count) }, (_, row) =>
-      linear.text(linear.u32(states + row * layout.state_SIZE + layout.state_name)),
+      linear.textAt(states + row * layout.state_SIZE + layout.state_name),
     );
   }
 
   machineHash(name) {
-    const { address } = this.#machine(name);
-    return this.#linear.frame(() => {
-      const hash = this.#linear.push(8);
-      this.#exports.machine_hash(address, hash);
-      return this.#linear.hex(hash);
-    });
+    return this.#read(8, (linear, at) => linear.hex(at), 'machine_hash', this.#machine(name).address);
   }
 
   // ---- the end
@@ -1029,8 +928,7 @@ export class Engine {
     const code = this.#exports.close();
     const files = this.#closeFiles();
     this.#settle();
-    for (const controller of this.#calls.values())
-      controller.abort(new PagentError('E_CLOSED', 'the engine was closed'));
+    for (const controller of this.#calls.values()) controller.abort(closedError());
     this.#calls.clear();
     for (const stream of this.#streams) stream.end();
     for (const look of [...this.#waiters]) look();

@@ -2,37 +2,11 @@
 
 import * as layout from './layout.js';
 import { OK, known, moment, nameOf, refuse, result, printable, whole } from './errors.js';
-import { bytesOf, fromBytes, jsonOf, toBytes } from './linear.js';
+import { bytesOf, jsonOf, toBytes } from './linear.js';
 import { contextOf } from './machine.js';
+import { readEntry, readEvent } from './records.js';
 
-const EVENT_KINDS = [
-  '',
-  'start',
-  'signal',
-  'result',
-  'failure',
-  'in_doubt',
-  'approved',
-  'rejected',
-  'edited',
-  'expired',
-  'timer',
-  'cancel',
-  'restored',
-  'always',
-  'claim',
-];
 const CACHE_MAX = 4096;
-
-export const kindOfEvent = (kind) => EVENT_KINDS[kind] ?? `${kind}`;
-
-/** Bytes with their two usual readings. */
-export function readable(object) {
-  object.text = () => fromBytes(object.data);
-  object.json = () =>
-    object.data.length === 0 ? undefined : JSON.parse(fromBytes(object.data).replace(/^\ufeff/, ''));
-  return object;
-}
 
 const encoder = new TextEncoder();
 const NONE = new Uint8Array(0);
@@ -210,17 +184,7 @@ export class Step {
   get event() {
     const step = this.#at;
     if (this.#event !== undefined) return this.#event;
-    const { linear, exports } = this.#host;
-    const at = exports.step_event(step);
-    this.#event = readable({
-      kind: kindOfEvent(linear.u32(at + layout.event_kind)),
-      name: linear.text(linear.u32(at + layout.event_name)),
-      code: linear.i32(at + layout.event_code),
-      attempt: linear.u32(at + layout.event_attempt),
-      effect: linear.effectId(at + layout.event_effect),
-      who: linear.text(linear.u32(at + layout.event_who)),
-      data: linear.bytes(at + layout.event_data),
-    });
+    this.#event = readEvent(this.#host.linear, this.#host.exports.step_event(step));
     return this.#event;
   }
 
@@ -341,7 +305,7 @@ export class Step {
     return linear.frame(() => {
       const entry = linear.push(layout.entry_SIZE);
       this.#check(exports.step_entry(this.#at, whole(index, 'index'), entry), `transcript entry ${index}`);
-      return readable({ kind: linear.u32(entry + layout.entry_kind), data: linear.bytes(entry + layout.entry_data) });
+      return readEntry(linear, entry);
     });
   }
 

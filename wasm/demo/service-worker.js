@@ -23,6 +23,7 @@ const FILES = [
   '../linear.js',
   '../machine.js',
   '../options.js',
+  '../records.js',
   '../request.js',
   '../step.js',
   '../stores/indexeddb.js',
