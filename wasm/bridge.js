@@ -14,7 +14,6 @@ const isPromise = (value) => typeof value?.then === 'function';
 export class Bridge {
   #store;
   #linear;
-  #exports;
   #wake; // called when an operation was completed outside a poll
   #queue = []; // appends not yet handed over
   #cursors = new Map();
@@ -23,10 +22,9 @@ export class Bridge {
   outstanding = 0;
   committing = false;
 
-  constructor(store, linear, exports, wake) {
+  constructor(store, linear, wake) {
     this.#store = store;
     this.#linear = linear;
-    this.#exports = exports;
     this.#wake = wake;
   }
 
@@ -140,7 +138,7 @@ export class Bridge {
     linear.frame(() => {
       const io = linear.push(layout.io_SIZE);
       const code = fill(io);
-      this.#exports.store_done(linear.pushBytes(op), code, io);
+      linear.exports.store_done(linear.pushBytes(op), code, io);
     });
   }
 

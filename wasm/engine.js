@@ -22,11 +22,11 @@ import {
   whole,
 } from './errors.js';
 import { Linear, bytesOf, fromBytes, nameBytes, toBytes } from './linear.js';
-import { buildMachine, contextOf, handlerOf, isGuard } from './machine.js';
+import { buildMachine, contextOf, handlerOf, isGuard, ownMachine } from './machine.js';
 import { openOptions, requestOptions } from './options.js';
 import { readBlock, readCall, readEffect, readEntry, readInfo, readSummary, readTrace } from './records.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
-import { Contexts, Step } from './step.js';
+import { Step } from './step.js';
 
 const CAPS = { none: 0, process: 1, power: 3 };
 const TEXT_SIZE = 120;
@@ -113,7 +113,6 @@ export class Engine {
   #linear;
   #options;
   #machines = []; // as objects; then those compiled in
-  #contexts;
   #step;
   #bridge;
   #calls = new Map(); // by call id: AbortController
@@ -170,10 +169,9 @@ export class Engine {
     for (const name of Object.keys(host)) host[name] = this.#walled(host[name]);
     this.#exports = new WebAssembly.Instance(module, { host }).exports;
     this.#linear = new Linear(this.#exports);
-    this.#contexts = new Contexts(this.#linear, this.#exports);
-    this.#step = new Step({ exports: this.#exports, linear: this.#linear, contexts: this.#contexts });
+    this.#step = new Step(this.#linear);
     if (store !== undefined && store.directory === undefined)
-      this.#bridge = new Bridge(store, this.#linear, this.#exports, () => this.#run());
+      this.#bridge = new Bridge(store, this.#linear, () => this.#run());
     try {
       this.#open();
     } catch (error) {
@@ -201,9 +199,9 @@ export class Engine {
     const { machines = [], store, limits = {}, signal, readOnly, holdEffects } = this.#options;
     signal?.throwIfAborted();
     for (const [number, machine] of machines.entries())
-      this.#machines.push(buildMachine(linear, machine, number, exports.handler, limits.contextSizeMax || 16 << 20));
+      this.#machines.push(buildMachine(linear, machine, number, limits.contextSizeMax || 16 << 20));
     for (let index = 0, address; (address = exports.own_machine(index)) !== 0; index++) {
-      this.#machines.push({ name: linear.textAt(address + layout.machine_name), address, own: true });
+      this.#machines.push(ownMachine(linear, address));
     }
     linear.frame(() => {
       const text = linear.push(TEXT_SIZE);
@@ -231,7 +229,7 @@ export class Engine {
   }
 
   #error(code, text, version, cause = this.#cause(code)) {
-    const message = text || this.#linear.text(this.#exports.message(code));
+    const message = text || this.#linear.message(code);
     const why = cause === undefined ? '' : textOf(cause);
     return new PagentError(nameOf(code), message.includes(why) ? message : `${message}: ${why}`, { version, cause });
   }
@@ -585,7 +583,7 @@ export class Engine {
     if (code === PENDING) await this.#until(() => (code = this.#exports.view_ready(view)) !== PENDING);
     if (code === OK || code === END) return code;
     const name = typeof agent === 'string' ? `agent '${agent}'` : `agent ${agent.stream}`;
-    throw this.#error(code, `${name}: ${this.#linear.text(this.#exports.message(code))}`);
+    throw this.#error(code, `${name}: ${this.#linear.message(code)}`);
   }
 
   /** Whether there is a block behind the present one. */
@@ -882,22 +880,13 @@ export class Engine {
     if (format !== 'mermaid' && format !== 'dot')
       refuse(`diagram: format '${printable(format)}' is neither "mermaid" nor "dot"`);
     const machine = this.#machine(name);
-    const states = machine.names ?? this.#stateNames(machine.address);
-    const mark = state === undefined ? -1 : states.indexOf(state);
+    const mark = machine.names.indexOf(state);
     if (state !== undefined && mark < 0)
       throw new PagentError('E_NOT_FOUND', `machine '${name}' has no state '${printable(state)}'`);
     this.#written = [];
     const code = this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0);
     if (code !== OK) throw this.#error(code);
     return fromBytes(joined(this.#written));
-  }
-
-  #stateNames(address) {
-    const linear = this.#linear;
-    const states = linear.u32(address + layout.machine_states);
-    return Array.from({ length: linear.u32(address + layout.machine_state_count) }, (_, row) =>
-      linear.textAt(states + row * layout.state_SIZE + layout.state_name),
-    );
   }
 
   machineHash(name) {

@@ -53,7 +53,7 @@ export class Inbox {
   }
 
   #error(code) {
-    return new PagentError(nameOf(code), this.#linear.text(this.#exports.message(code)), {
+    return new PagentError(nameOf(code), this.#linear.message(code), {
       cause: this.#directory.error,
     });
   }
@@ -92,7 +92,7 @@ export class Inbox {
     if (said.code !== OK) throw this.#error(said.code);
     const { version, text } = said;
     if (said.result < OK) {
-      throw new PagentError(nameOf(said.result), text || this.#linear.text(this.#exports.message(said.result)), {
+      throw new PagentError(nameOf(said.result), text || this.#linear.message(said.result), {
         version: version || undefined,
       });
     }

@@ -57,14 +57,14 @@ export function nameBytes(name, what, most = NAME_MAX) {
 
 export class Linear {
   #memory;
-  #exports;
+  exports; // of the instance
   #u8;
   #view;
   #top;
   #end;
 
   constructor(exports) {
-    this.#exports = exports;
+    this.exports = exports;
     this.#memory = exports.memory;
     this.#look();
     this.#top = this.allocate(STACK_SIZE);
@@ -88,14 +88,14 @@ export class Linear {
   }
 
   allocate(size) {
-    const at = this.#exports.allocate(size);
+    const at = this.exports.allocate(size);
     if (at === 0) throw new PagentError('E_MEMORY', `WebAssembly memory: no room for ${size} bytes`);
     this.u8.fill(0, at, at + size);
     return at;
   }
 
   release(at, size) {
-    this.#exports.release(at, size);
+    this.exports.release(at, size);
   }
 
   /** Calls `work`; what it pushes is gone afterwards. */
@@ -224,6 +224,11 @@ export class Linear {
       text += String.fromCharCode(code);
     }
     return decoder.decode(u8.subarray(at, u8.indexOf(0, at)));
+  }
+
+  /** What a result means, in words. */
+  message(code) {
+    return this.text(this.exports.message(code));
   }
 
   /** The text whose address is here. */
