@@ -1,15 +1,13 @@
 // Between the engine's store callbacks and a Store: appends of one poll become one commit, answers find their operation.
 
 import * as layout from './layout.js';
-import { OK, PENDING, result } from './errors.js';
+import { OK, PENDING, isPromise, result } from './errors.js';
 import { split } from './block.js';
 import { readSummary, writeSummary } from './records.js';
 
 const MODES = ['newest', 'base', 'from'];
 /** What a store may answer to an append instead of "ok", as errors. */
 export const REFUSALS = { conflict: 'E_CONFLICT', again: 'E_AGAIN', 'no-space': 'E_NO_SPACE', fenced: 'E_FENCED' };
-
-const isPromise = (value) => typeof value?.then === 'function';
 
 export class Bridge {
   #store;

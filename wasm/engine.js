@@ -13,16 +13,17 @@ import {
   OK,
   PENDING,
   PagentError,
+  isObject,
   known,
   nameOf,
   printable,
   refuse,
   result,
   textOf,
-  whole,
+  wholeVersion,
 } from './errors.js';
 import { Linear, bytesOf, fromBytes, nameBytes, toBytes } from './linear.js';
-import { buildMachine, contextOf, handlerOf, isGuard, ownMachine } from './machine.js';
+import { buildMachine, contextOf, ownMachine } from './machine.js';
 import { openOptions, requestOptions } from './options.js';
 import { readBlock, readCall, readEffect, readEntry, readInfo, readSummary, readTrace } from './records.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
@@ -40,8 +41,6 @@ const monotonic = globalThis.performance === undefined ? Date.now : () => perfor
 const soon = globalThis.setImmediate ?? ((work) => setTimeout(work, 0));
 
 const closedError = () => new PagentError('E_CLOSED', 'the engine is closed');
-
-const fillRandom = (bytes) => globalThis.crypto.getRandomValues(bytes);
 
 function joined(pieces) {
   const bytes = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
@@ -146,15 +145,9 @@ export class Engine {
     );
     const store = options.store;
     const host = {
-      random: (at, size) => {
-        (options.random ?? fillRandom)(this.#linear.u8.subarray(at, at + size));
-        return OK;
-      },
+      random: (at, size) => this.#random(at, size),
       clock: this.#clock,
-      handle: (number, which, tag, step) => {
-        const machine = this.#machines[number];
-        return this.#step.run(handlerOf(machine, which, tag), machine, step, isGuard(machine, which, tag));
-      },
+      handle: (number, which, tag, step) => this.#step.run(this.#machines[number], which, tag, step),
       call: (call, answer) => this.#beginCall(call, answer),
       call_cancel: (id) =>
         this.#calls
@@ -179,6 +172,13 @@ export class Engine {
       this.#closeFiles();
       throw error;
     }
+  }
+
+  #random(at, size) {
+    const bytes = this.#linear.u8.subarray(at, at + size);
+    if (this.#options.random !== undefined) this.#options.random(bytes);
+    else globalThis.crypto.getRandomValues(bytes);
+    return OK;
   }
 
   /** `work` for the engine, which is never to see an exception: that is kept, and fails the engine. */
@@ -476,15 +476,13 @@ export class Engine {
   // ---- requests
 
   #submit(verb, agent, options, more = NONE) {
-    return this.#awaited((receipt) => {
-      this.#linear.begin();
-      try {
-        const checked = requestOptions(verb, options ?? NONE);
-        return this.#exports.submit(pushRequest(this.#linear, verb, agent, checked, more), receipt);
-      } finally {
-        this.#linear.end();
-      }
-    });
+    const linear = this.#linear;
+    return this.#awaited((receipt) =>
+      linear.frame(() => {
+        const request = pushRequest(linear, verb, agent, requestOptions(verb, options), more);
+        return this.#exports.submit(request, receipt);
+      }),
+    );
   }
 
   /** The promise of a receipt that `ask` hands to the engine. What is thrown in here rejects it. */
@@ -560,7 +558,7 @@ export class Engine {
     const [code, view] = linear.frame(() => {
       const out = linear.push(4);
       let opened;
-      if (agent !== null && typeof agent === 'object') {
+      if (isObject(agent)) {
         const stream = linear.push(8);
         linear.setHex(stream, known(agent, ['stream'], 'agent').stream);
         opened = this.#exports.view_open_stream(stream, version, out);
@@ -638,19 +636,23 @@ export class Engine {
     return block;
   }
 
-  async view(agent, version = 0) {
-    const view = await this.#openView(agent, whole(version, 'version', 0, Number.MAX_SAFE_INTEGER));
+  /** What `work` makes of a view. */
+  async #viewed(agent, version, work) {
+    const view = await this.#openView(agent, version);
     try {
-      return this.#readView(view);
+      return await work(view);
     } finally {
       this.#closeView(view);
     }
   }
 
+  async view(agent, version = 0) {
+    return this.#viewed(agent, wholeVersion(version, 'version'), (view) => this.#readView(view));
+  }
+
   async has(agent) {
     try {
-      this.#closeView(await this.#openView(agent, 0));
-      return true;
+      return await this.#viewed(agent, 0, () => true);
     } catch (error) {
       if (error.code === 'E_NOT_FOUND') return false;
       throw error;
@@ -659,7 +661,7 @@ export class Engine {
 
   async *history(agent, options) {
     const { from = 0, signal } = known(options ?? NONE, ['from', 'signal'], 'history');
-    const view = await this.#openView(agent, whole(from, 'from', 0, Number.MAX_SAFE_INTEGER) || Infinity);
+    const view = await this.#openView(agent, wholeVersion(from, 'from') || Infinity);
     try {
       do {
         signal?.throwIfAborted();
@@ -670,43 +672,40 @@ export class Engine {
     }
   }
 
-  async #listed(request) {
-    try {
-      const { items, cursor } = await this.#options.store.list(request);
-      return { items: [...items], cursor };
-    } catch (error) {
-      throw this.#error(this.#bridge.failed(error), undefined, undefined, error);
-    }
-  }
-
   async *agents(options) {
     const { signal } = known(options ?? NONE, ['signal'], 'agents');
     this.#live();
-    if (this.#bridge !== undefined) {
-      let cursor;
-      do {
-        signal?.throwIfAborted();
-        const page = await this.#listed({ ...(cursor !== undefined && { cursor }), limit: 256 });
-        for (const summary of page.items) {
-          this.#live();
-          yield summary;
-        }
-        cursor = page.cursor;
-      } while (cursor !== undefined);
-      return this.#live();
+    signal?.throwIfAborted();
+    for await (const summary of this.#bridge !== undefined ? this.#listed() : this.#held()) {
+      this.#live();
+      yield summary;
+      signal?.throwIfAborted();
     }
-    const linear = this.#linear;
-    const cursor = linear.allocate(8);
-    try {
-      for (;;) {
-        signal?.throwIfAborted();
-        this.#live();
-        const summary = this.#read(layout.summary_SIZE, readSummary, 'next_agent', cursor);
-        if (summary === undefined) return;
-        yield summary;
+    this.#live();
+  }
+
+  /** The agents of the store. */
+  async *#listed() {
+    let cursor;
+    do {
+      let items;
+      try {
+        ({ items, cursor } = await this.#options.store.list({ ...(cursor !== undefined && { cursor }), limit: 256 }));
+        items = [...items];
+      } catch (error) {
+        throw this.#error(this.#bridge.failed(error), undefined, undefined, error);
       }
+      yield* items;
+    } while (cursor !== undefined);
+  }
+
+  /** The agents of an engine that needs no store of JavaScript. */
+  *#held() {
+    const cursor = this.#linear.allocate(8);
+    try {
+      for (let summary; (summary = this.#read(layout.summary_SIZE, readSummary, 'next_agent', cursor));) yield summary;
     } finally {
-      linear.release(cursor, 8);
+      this.#linear.release(cursor, 8);
     }
   }
 
@@ -720,9 +719,7 @@ export class Engine {
       const file = linear.push(layout.portable_SIZE),
         head = linear.push(PORTABLE_HEAD);
       linear.u8.set(toBytes(name), file + layout.portable_name);
-      (this.#options.random ?? fillRandom)(
-        linear.u8.subarray(file + layout.portable_log, file + layout.portable_log + 8),
-      );
+      this.#random(file + layout.portable_log, 8);
       linear.setU32(file + layout.portable_moved, moved ? 1 : 0);
       const placed = blocks.map((block) =>
         linear.frame(() => {
@@ -735,17 +732,14 @@ export class Engine {
     });
   }
 
-  async #blocksOf(agent) {
-    const view = await this.#openView(agent, Infinity);
-    const blocks = [];
-    try {
+  #blocksOf(agent) {
+    return this.#viewed(agent, Infinity, async (view) => {
+      const blocks = [];
       do blocks.push(this.#readBlock(view).raw);
       while (await this.#nextBlock(view, agent));
       const { status, name } = this.#readView(view);
       return { moved: status === 'moved', name, blocks };
-    } finally {
-      this.#closeView(view);
-    }
+    });
   }
 
   /** Checks portable bytes: { name, moved, blocks: their bytes, end to end }. */
@@ -773,26 +767,21 @@ export class Engine {
     const { as, id, again } = known(options ?? NONE, ['as', 'id', 'again'], 'import');
     if (id !== undefined) nameBytes(id, 'id'); // before anything is imported
     const { name, moved, last, blocks } = this.#openPortable(bytes);
-    if (as === undefined && !moved) {
+    const here = as ?? name;
+    if (as === undefined && !moved)
       throw new PagentError(
         'E_REFUSED',
         `a copy of ${name}, which was not moved out and may go on where it is: import it as a fork`,
       );
-    }
-    if (id !== undefined && (await this.has(as ?? name)) && (await this.#imported(name, last, as, id)))
-      return as ?? name;
-    const news =
-      this.#bridge === undefined
-        ? this.#importBlocks(blocks, as)
-        : await this.#importInto(this.#options.store, blocks, as ?? name, as);
-    if (!news && !again) {
+    if (id !== undefined && (await this.has(here)) && (await this.#imported(name, last, as, id))) return here;
+    const news = this.#bridge === undefined ? this.#importBlocks(blocks, as) : await this.#importInto(blocks, here, as);
+    if (!news && !again)
       throw new PagentError(
         'E_EXISTS',
         `'${name}' is in this store, and moved out: if it lives nowhere else, let it go on with { again: true }`,
       );
-    }
     if (as === undefined) await this.#submit(VERBS.moveIn, name, { id });
-    return as ?? name;
+    return here;
   }
 
   /** Whether the agent that is here came by this very import: it knows the id, or is that fork. */
@@ -814,15 +803,15 @@ export class Engine {
   #importBlocks(blocks, as) {
     const linear = this.#linear;
     return linear.frame(() => {
-      const code = this.#exports.import_blocks(linear.pushBytes(blocks), blocks.length, linear.pushOptional(as, 'as'));
-      if (code < OK) throw this.#error(code);
-      return code !== DUPLICATE;
+      const at = linear.pushBytes(blocks);
+      return this.#must(this.#exports.import_blocks(at, blocks.length, linear.pushOptional(as, 'as'))) !== DUPLICATE;
     });
   }
 
   /** By way of an engine in memory, which checks the blocks, or forks what they end in. */
-  async #importInto(store, blocks, name, as) {
-    const memory = new Engine(this.#module, { clock: this.#options.clock, random: this.#options.random });
+  async #importInto(blocks, name, as) {
+    const { clock, random, store } = this.#options;
+    const memory = new Engine(this.#module, { clock, random });
     try {
       memory.#importBlocks(blocks, as);
       const here = await this.#standing(name);
@@ -830,20 +819,14 @@ export class Engine {
       const before = made.length === 0 ? (await memory.#standing(name)).link : header(made[0]).previous;
       if (here.version !== 0 && (as !== undefined || before !== here.link)) throw this.#exists(name);
       if (made.length === 0) return false;
-      for await (const summary of memory.agents()) {
-        const [answer] = await store.commit([
-          {
-            stream: summary.stream,
-            expected: here.version,
-            epoch: header(made.at(-1)).epoch,
-            first: header(made[0]).version,
-            blocks: made,
-            summary,
-          },
-        ]);
-        if (answer.result === 'ok') continue;
-        if (answer.result === 'conflict') throw this.#exists(name);
-        throw new PagentError(REFUSALS[answer.result] ?? 'E_IN_DOUBT', `the store refuses '${name}': ${answer.result}`);
+      const { version: first } = header(made[0]),
+        { epoch } = header(made.at(-1));
+      for (const summary of memory.#held()) {
+        const append = { stream: summary.stream, expected: here.version, epoch, first, blocks: made, summary };
+        const [{ result: answer }] = await store.commit([append]);
+        if (answer === 'conflict') throw this.#exists(name);
+        if (answer !== 'ok')
+          throw new PagentError(REFUSALS[answer] ?? 'E_IN_DOUBT', `the store refuses '${name}': ${answer}`);
       }
       return true;
     } finally {
@@ -884,8 +867,7 @@ export class Engine {
     if (state !== undefined && mark < 0)
       throw new PagentError('E_NOT_FOUND', `machine '${name}' has no state '${printable(state)}'`);
     this.#written = [];
-    const code = this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0);
-    if (code !== OK) throw this.#error(code);
+    this.#must(this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0));
     return fromBytes(joined(this.#written));
   }
 

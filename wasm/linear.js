@@ -4,7 +4,7 @@ import * as layout from './layout.js';
 import { hex64 } from './block.js';
 import { PagentError, refuse, printable } from './errors.js';
 
-const encoder = new TextEncoder();
+export const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const STACK_SIZE = 1 << 16;
 const SHORT = 32; // below that a loop is faster than the coders, where the text is ASCII

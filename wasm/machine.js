@@ -133,6 +133,7 @@ function build(linear, source, number, contextSizeMax) {
     address: table(linear, layout.machine_SIZE, {}, [['machine', {}, words]]),
     names,
     handlers: [
+      // by tag: the states first, then the transitions
       ...names.map((name) => [states[name].enter, states[name].exit]),
       ...transitions.map(({ guard, action }) => [guard, action]),
     ],
@@ -149,11 +150,6 @@ export function ownMachine(linear, address) {
   );
   return { name: linear.textAt(address + layout.machine_name), address, names };
 }
-
-/** The functions of a row, [enter, exit] or [guard, action], by its tag: the states first, then the transitions. */
-export const handlerOf = (machine, which, tag) => machine.handlers[tag][which];
-
-export const isGuard = (machine, which, tag) => which === 0 && tag >= machine.names.length;
 
 /** A context, as a machine in JavaScript sees it; one that none is known for, as bytes. */
 export function contextOf(machine, bytes) {

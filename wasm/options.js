@@ -12,8 +12,10 @@ const MORE = {
   [VERBS.fork]: 'version',
 };
 
-export const requestOptions = (verb, options) =>
-  options === NONE ? NONE : known(options, `id expectedVersion ${MORE[verb] ?? ''}`.trim().split(' '), 'options');
+export const requestOptions = (verb, options = NONE) =>
+  options === null || options === NONE
+    ? NONE
+    : known(options, `id expectedVersion ${MORE[verb] ?? ''}`.trim().split(' '), 'options');
 
 const isStore = (store) =>
   typeof store.directory?.imports === 'function' ||

@@ -1,7 +1,7 @@
 // What is asked of an agent, as the header's struct.
 
 import * as layout from './layout.js';
-import { whole } from './errors.js';
+import { wholeVersion } from './errors.js';
 
 export const VERBS = {
   create: 1,
@@ -14,7 +14,6 @@ export const VERBS = {
   moveOut: 8,
   moveIn: 9,
 };
-const LAST = Number.MAX_SAFE_INTEGER;
 export const DECISIONS = { approve: 1, reject: 2, edit: 3 };
 
 /** Pushes a request with the options of index.d.ts, and `event`, `target`, `decision`, `data`. Throws E_ARGUMENT. */
@@ -33,11 +32,11 @@ export function pushRequest(linear, verb, agent, options, { event, target, decis
   linear.setU32(at + layout.request_id, linear.pushOptional(id, 'id'));
   linear.setU32(at + layout.request_who, linear.pushOptional(who === '' ? undefined : who, 'who'));
   if (expectedVersion !== undefined)
-    linear.setNumber(at + layout.request_expected_version, whole(expectedVersion, 'expectedVersion', 1, LAST));
+    linear.setNumber(at + layout.request_expected_version, wholeVersion(expectedVersion, 'expectedVersion', 1));
   if (effect !== undefined) linear.setEffectId(at + layout.request_effect, effect);
   if (digest !== undefined) linear.setHex(at + layout.request_digest, digest, 'digest');
   if (verb === VERBS.rollback || verb === VERBS.fork)
-    linear.setNumber(at + layout.request_version, whole(version, 'version', verb === VERBS.fork ? 0 : 1, LAST));
+    linear.setNumber(at + layout.request_version, wholeVersion(version, 'version', verb === VERBS.fork ? 0 : 1));
   if (force) linear.setU32(at + layout.request_force, 1);
   return at;
 }

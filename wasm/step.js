@@ -1,17 +1,14 @@
 // One event being handled: what a handler written in JavaScript sees, and may stage.
 
 import * as layout from './layout.js';
-import { OK, known, moment, nameOf, refuse, result, printable, whole } from './errors.js';
-import { bytesOf, jsonOf, toBytes } from './linear.js';
+import { OK, isObject, isPromise, known, moment, nameOf, refuse, result, printable, whole } from './errors.js';
+import { bytesOf, encoder, jsonOf, toBytes } from './linear.js';
 import { contextOf } from './machine.js';
 import { readEntry, readEvent } from './records.js';
 
 const CACHE_MAX = 4096;
 
-const encoder = new TextEncoder();
 const NONE = new Uint8Array(0);
-
-const isObject = (value) => typeof value === 'object' && value !== null;
 
 /** The objects of a value, each before those that are in it. */
 function objectsOf(value) {
@@ -136,21 +133,21 @@ export class Step {
   }
 
   /** For the engine alone: calls a handler. Returns what the engine is to be told. */
-  run(handler, machine, step, guard) {
+  run(machine, which, tag, step) {
     const linear = this.#linear,
       { exports } = linear;
     this.#step = step;
     this.#machine = machine;
-    this.#guard = guard;
+    this.#guard = which === 0 && tag >= machine.names.length;
     this.#touched = false;
     this.#event = undefined;
     try {
-      const answer = handler(this);
-      if (typeof answer?.then === 'function') {
+      const answer = machine.handlers[tag][which](this);
+      if (isPromise(answer)) {
         answer.then(undefined, () => {});
         throw new TypeError('handlers and guards must be synchronous: begin a call instead');
       }
-      if (guard) return answer ? 1 : 0;
+      if (this.#guard) return answer ? 1 : 0;
       if (this.#touched) this.#writeContext();
       return OK;
     } catch (error) {
