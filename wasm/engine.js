@@ -1,8 +1,7 @@
 // The engine as JavaScript sees it. It polls whenever something happened, and sets one timer for what comes due.
 
 import * as layout from './layout.js';
-import { header } from './block.js';
-import { Bridge, REFUSALS } from './bridge.js';
+import { Bridge } from './bridge.js';
 import {
   CallFailure,
   DEFERRED,
@@ -22,16 +21,15 @@ import {
   textOf,
   wholeVersion,
 } from './errors.js';
-import { Linear, bytesOf, fromBytes, nameBytes, toBytes } from './linear.js';
+import { Linear, bytesOf, fromBytes, joined, nameBytes, toBytes } from './linear.js';
 import { buildMachine, contextOf, ownMachine } from './machine.js';
-import { openOptions, requestOptions } from './options.js';
+import { LIMITS, openOptions, requestOptions } from './options.js';
 import { readBlock, readCall, readEffect, readEntry, readInfo, readSummary, readTrace } from './records.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
 import { Step } from './step.js';
 
 const CAPS = { none: 0, process: 1, power: 3 };
 const TEXT_SIZE = 120;
-const PORTABLE_HEAD = 512;
 const CLOSE_MS = 5000;
 const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
@@ -41,16 +39,6 @@ const monotonic = globalThis.performance === undefined ? Date.now : () => perfor
 const soon = globalThis.setImmediate ?? ((work) => setTimeout(work, 0));
 
 const closedError = () => new PagentError('E_CLOSED', 'the engine is closed');
-
-function joined(pieces) {
-  const bytes = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.length;
-  }
-  return bytes;
-}
 
 /** An async iterator over what `push` is given, until `end`. */
 class Stream {
@@ -214,7 +202,7 @@ export class Engine {
       this.#machines.forEach((machine, index) => linear.setU32(table + 4 * index, machine.address));
       const at = linear.push(layout.limits_SIZE);
       linear.setU32(at + layout.limits_size, layout.limits_SIZE);
-      for (const [key, value] of Object.entries(limits)) linear.setU32(at + layout.limits[key], Number(value));
+      for (const [key, value] of Object.entries(limits)) linear.setU32(at + LIMITS[key], Number(value));
       const flags =
         (readOnly || store?.readOnly ? 1 : 0) |
         (holdEffects ? 2 : 0) |
@@ -659,6 +647,17 @@ export class Engine {
     }
   }
 
+  /** The newest state's blocks, oldest first. */
+  #blocksOf(agent) {
+    return this.#viewed(agent, Infinity, async (view) => {
+      const blocks = [];
+      do blocks.push(this.#readBlock(view).raw);
+      while (await this.#nextBlock(view, agent));
+      const { status, name } = this.#readView(view);
+      return { moved: status === 'moved', name, blocks };
+    });
+  }
+
   async *history(agent, options) {
     const { from = 0, signal } = known(options ?? NONE, ['from', 'signal'], 'history');
     const view = await this.#openView(agent, wholeVersion(from, 'from') || Infinity);
@@ -711,139 +710,17 @@ export class Engine {
 
   // ---- carrying an agent elsewhere
 
-  /** The newest state's blocks, oldest first, as portable bytes. */
+  // Rarely wanted: loaded when it is.
+
   async export(agent) {
-    const { moved, name, blocks } = await this.#blocksOf(agent);
-    const linear = this.#linear;
-    return linear.frame(() => {
-      const file = linear.push(layout.portable_SIZE),
-        head = linear.push(PORTABLE_HEAD);
-      linear.u8.set(toBytes(name), file + layout.portable_name);
-      this.#random(file + layout.portable_log, 8);
-      linear.setU32(file + layout.portable_moved, moved ? 1 : 0);
-      const placed = blocks.map((block) =>
-        linear.frame(() => {
-          const at = linear.pushBytes(block);
-          if (this.#exports.portable_add(file, at, block.length) === 0) throw this.#error(result.E_CORRUPT);
-          return linear.copy(at, block.length);
-        }),
-      );
-      return joined([linear.copy(head, this.#exports.portable_head(file, head)), ...placed]);
-    });
-  }
-
-  #blocksOf(agent) {
-    return this.#viewed(agent, Infinity, async (view) => {
-      const blocks = [];
-      do blocks.push(this.#readBlock(view).raw);
-      while (await this.#nextBlock(view, agent));
-      const { status, name } = this.#readView(view);
-      return { moved: status === 'moved', name, blocks };
-    });
-  }
-
-  /** Checks portable bytes: { name, moved, blocks: their bytes, end to end }. */
-  #openPortable(bytes) {
-    const linear = this.#linear;
-    return linear.frame(() => {
-      const file = linear.push(layout.portable_SIZE),
-        at = linear.push(4),
-        what = linear.push(4),
-        copy = linear.pushBytes(bytes);
-      const code = this.#exports.portable_open(file, copy, bytes.length, at, what);
-      if (code !== OK) throw this.#error(code, `offset ${linear.u32(at)}: ${linear.textAt(what)}`);
-      return {
-        name: linear.text(file + layout.portable_name),
-        moved: linear.u32(file + layout.portable_moved) !== 0,
-        last: linear.number(file + layout.portable_last),
-        blocks: linear.copy(copy + linear.u32(at), bytes.length - linear.u32(at)),
-      };
-    });
+    const { exportAgent } = await import('./portable.js');
+    return exportAgent(this, agent);
   }
 
   async import(file, options) {
-    this.#live();
-    const bytes = bytesOf(file) ?? refuse(`import: ${printable(file)} is not bytes`);
-    const { as, id, again } = known(options ?? NONE, ['as', 'id', 'again'], 'import');
-    if (id !== undefined) nameBytes(id, 'id'); // before anything is imported
-    const { name, moved, last, blocks } = this.#openPortable(bytes);
-    const here = as ?? name;
-    if (as === undefined && !moved)
-      throw new PagentError(
-        'E_REFUSED',
-        `a copy of ${name}, which was not moved out and may go on where it is: import it as a fork`,
-      );
-    if (id !== undefined && (await this.has(here)) && (await this.#imported(name, last, as, id))) return here;
-    const news = this.#bridge === undefined ? this.#importBlocks(blocks, as) : await this.#importInto(blocks, here, as);
-    if (!news && !again)
-      throw new PagentError(
-        'E_EXISTS',
-        `'${name}' is in this store, and moved out: if it lives nowhere else, let it go on with { again: true }`,
-      );
-    if (as === undefined) await this.#submit(VERBS.moveIn, name, { id });
-    return here;
-  }
-
-  /** Whether the agent that is here came by this very import: it knows the id, or is that fork. */
-  async #imported(name, last, as, id) {
-    if (as !== undefined) {
-      const { parent } = await this.view(as);
-      return parent?.agent === name && parent.version === last;
-    }
-    try {
-      const never = { id, expectedVersion: Number.MAX_SAFE_INTEGER }; // an id that it knows is looked for before
-      return (await this.#submit(VERBS.moveIn, name, never)).outcome === 'duplicate';
-    } catch (error) {
-      if (error.code === 'E_CONFLICT' || error.code === 'E_FUTURE') return false;
-      throw error;
-    }
-  }
-
-  /** Whether there was anything new. */
-  #importBlocks(blocks, as) {
-    const linear = this.#linear;
-    return linear.frame(() => {
-      const at = linear.pushBytes(blocks);
-      return this.#must(this.#exports.import_blocks(at, blocks.length, linear.pushOptional(as, 'as'))) !== DUPLICATE;
-    });
-  }
-
-  /** By way of an engine in memory, which checks the blocks, or forks what they end in. */
-  async #importInto(blocks, name, as) {
-    const { clock, random, store } = this.#options;
-    const memory = new Engine(this.#module, { clock, random });
-    try {
-      memory.#importBlocks(blocks, as);
-      const here = await this.#standing(name);
-      const made = (await memory.#blocksOf(name)).blocks.filter((block) => header(block).version > here.version);
-      const before = made.length === 0 ? (await memory.#standing(name)).link : header(made[0]).previous;
-      if (here.version !== 0 && (as !== undefined || before !== here.link)) throw this.#exists(name);
-      if (made.length === 0) return false;
-      const { version: first } = header(made[0]),
-        { epoch } = header(made.at(-1));
-      for (const summary of memory.#held()) {
-        const append = { stream: summary.stream, expected: here.version, epoch, first, blocks: made, summary };
-        const [{ result: answer }] = await store.commit([append]);
-        if (answer === 'conflict') throw this.#exists(name);
-        if (answer !== 'ok')
-          throw new PagentError(REFUSALS[answer] ?? 'E_IN_DOUBT', `the store refuses '${name}': ${answer}`);
-      }
-      return true;
-    } finally {
-      await memory.close();
-    }
-  }
-
-  #exists(name) {
-    return new PagentError('E_EXISTS', `an agent '${name}' is in this store`);
-  }
-
-  /** Where an agent that was moved out stands here; version 0: there is none. */
-  async #standing(name) {
-    if (!(await this.has(name))) return { version: 0 };
-    const { status, version, link } = await this.view(name);
-    if (status !== 'moved') throw this.#exists(name);
-    return { version, link };
+    const bytes = bytesOf(file)?.slice() ?? file; // the caller may go on using them
+    const { importAgent } = await import('./portable.js');
+    return importAgent(this, bytes, options);
   }
 
   // ---- machines
@@ -921,9 +798,18 @@ export class Engine {
     return this.close();
   }
 
-  // ---- for tests
+  // ---- for portable.js, and for tests
 
   get raw() {
-    return { exports: this.#exports, linear: this.#linear };
+    return {
+      module: this.#module,
+      linear: this.#linear,
+      options: this.#options,
+      live: () => this.#live(),
+      must: (code, text) => this.#must(code, text),
+      random: (at, size) => this.#random(at, size),
+      blocksOf: (agent) => this.#blocksOf(agent),
+      moveIn: (agent, options) => this.#submit(VERBS.moveIn, agent, options),
+    };
   }
 }

@@ -28,23 +28,3 @@ export const block_info_SIZE = 88, block_info_version = 0, block_info_epoch = 8,
 export const portable_SIZE = 184, portable_name = 0, portable_log = 128, portable_moved = 136, portable_count = 144, portable_first = 152, portable_last = 160, portable_link = 168, portable_bytes = 176;
 export const damage_report_SIZE = 184, damage_report_damage = 0, damage_report_result = 4, damage_report_file = 8, damage_report_offset = 16, damage_report_size = 24, damage_report_stream = 32, damage_report_version = 40, damage_report_text = 60;
 export const file_options_SIZE = 32, file_options_size = 0, file_options_log_per_agent = 4, file_options_read_only = 8, file_options_truncate_suspect = 12, file_options_segment_size = 16, file_options_preallocate_max = 20, file_options_on_discard = 24;
-
-/** The limits as open() takes them: their offsets. */
-export const limits = {
-  contextSizeMax: 4,
-  payloadSizeMax: 8,
-  blockSizeMax: 12,
-  effectsMax: 16,
-  mailboxMax: 20,
-  dedupeCount: 24,
-  loadedMax: 28,
-  requestsMax: 32,
-  alwaysMax: 36,
-  splicesMax: 40,
-  snapshotFactor: 44,
-  snapshotFloor: 48,
-  inboxIntervalMs: 52,
-  idleSealMs: 56,
-  retryPauseMs: 60,
-  fullSnapshots: 64,
-};

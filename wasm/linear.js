@@ -43,6 +43,16 @@ export function toBytes(data) {
   return typeof data === 'string' ? encoder.encode(data) : (bytesOf(data) ?? encoder.encode(jsonOf(data, 'data')));
 }
 
+export function joined(pieces) {
+  const bytes = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
 export const fromBytes = (bytes) => decoder.decode(bytes);
 
 /** With a final zero. Of what C would cut or could not tell from others nothing goes in. */

@@ -23,6 +23,7 @@ const FILES = [
   '../linear.js',
   '../machine.js',
   '../options.js',
+  '../portable.js',
   '../records.js',
   '../request.js',
   '../step.js',

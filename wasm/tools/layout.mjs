@@ -70,25 +70,14 @@ try {
   const { instance } = await WebAssembly.instantiate(readFileSync(join(folder, 'l.wasm')));
   const found = new Uint32Array(instance.exports.memory.buffer, instance.exports.layout(), numbers.length);
   let at = 0;
-  const offsets = {};
   const constants = rows.map(([name, fields]) => {
-    const names = ['SIZE', ...fields].map((field) => `${name}_${field}`);
-    for (const name of names) offsets[name] = found[at++];
-    return `export const ${names.map((name) => `${name} = ${offsets[name]}`).join(', ')};\n`;
+    const members = ['SIZE', ...fields].map((field) => `${name}_${field} = ${found[at++]}`);
+    return `export const ${members.join(', ')};\n`;
   });
-  const camel = (field) => field.replace(/_./g, ([, letter]) => letter.toUpperCase());
-  const limits = structs.limits
-    .split(/\s+/)
-    .filter((field) => field !== 'size')
-    .map((field) => `  ${camel(field)}: ${offsets[`limits_${field}`]},\n`);
   const text = `// Made by tools/layout.mjs from persistent_agent.h: STRUCT_FIELD is that field's offset in linear memory, STRUCT_SIZE
 // its struct's size. Constants one by one: bundlers put the number where it is used.
 
-${constants.join('')}
-/** The limits as open() takes them: their offsets. */
-export const limits = {
-${limits.join('')}};
-`;
+${constants.join('')}`;
   if (process.argv[2] === '--check') {
     if (readFileSync(join(here, '../layout.js'), 'utf8') !== text)
       throw new Error('layout.js is not what the header says: run node wasm/tools/layout.mjs');
