@@ -31,6 +31,15 @@ console.log(state, JSON.stringify(context), copy);
 `;
 const printed = 'end {"who":"x"} y\n';
 
+const portable = `
+import { open } from 'persistent-agent';
+import { exportAgent, importAgent } from 'persistent-agent/portable';
+const engine = await open({ machines: [{ name: 'm', states: { end: { final: true } } }] });
+await engine.create('x', 'm');
+console.log(await importAgent(engine, await exportAgent(engine, 'x'), { as: 'y' }));
+await engine.close();
+`;
+
 test('packed, and used from an empty project', () => {
   const [{ filename, files }] = JSON.parse(
     run('npm', ['pack', '--json', '--pack-destination', folder], join(here, '..')),
@@ -50,6 +59,8 @@ test('packed, and used from an empty project', () => {
   run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--offline', join(folder, filename)]);
   writeFileSync(join(folder, 'program.mjs'), program);
   equal(run('node', ['program.mjs']), printed);
+  writeFileSync(join(folder, 'portable.mjs'), portable);
+  equal(run('node', ['portable.mjs']), 'y\n');
   const { exports } = JSON.parse(readFileSync(join(here, '../package.json'), 'utf8'));
   for (const [name, target] of Object.entries(exports)) {
     for (const file of typeof target === 'string' ? [target] : Object.values(target)) {
