@@ -21,7 +21,7 @@ import {
   textOf,
   wholeVersion,
 } from './errors.js';
-import { Linear, bytesOf, fromBytes, joined, nameBytes, toBytes } from './linear.js';
+import { Linear, bytesOf, fromBytes, joined, toBytes } from './linear.js';
 import { buildMachine, contextOf, ownMachine } from './machine.js';
 import { LIMITS, openOptions, requestOptions } from './options.js';
 import { readBlock, readCall, readEffect, readEntry, readInfo, readSummary, readTrace } from './records.js';
