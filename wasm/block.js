@@ -3,11 +3,9 @@
 export const HEADER_SIZE = 64;
 const SNAPSHOT = 1;
 
-const hex32 = (word) => word.toString(16).padStart(8, '0');
+export const hex64 = (view, at) => view.getBigUint64(at, true).toString(16).padStart(16, '0');
 
-export const hex64 = (view, at) => hex32(view.getUint32(at + 4, true)) + hex32(view.getUint32(at, true));
-
-const number = (view, at) => view.getUint32(at + 4, true) * 2 ** 32 + view.getUint32(at, true);
+const number = (view, at) => Number(view.getBigUint64(at, true));
 
 const sizeOf = (view) => HEADER_SIZE + Math.ceil(view.getUint32(48, true) / 64) * 64;
 

@@ -1,48 +1,17 @@
 // Between the engine's store callbacks and a Store: appends of one poll become one commit, answers find their operation.
 
 import * as layout from './layout.js';
-import { OK, PENDING, result } from './errors.js';
+import { OK, PENDING, isPromise, result } from './errors.js';
 import { split } from './block.js';
+import { readSummary, writeSummary } from './records.js';
 
-const STATUS = ['', 'running', 'waiting', 'parked', 'done', 'failed', 'cancelled', 'moved'];
 const MODES = ['newest', 'base', 'from'];
-const REFUSALS = { conflict: 'E_CONFLICT', again: 'E_AGAIN', 'no-space': 'E_NO_SPACE', fenced: 'E_FENCED' };
-
-export const statusName = (status) => STATUS[status] ?? `${status}`;
-
-export function readSummary(linear, at, stream = linear.hex(at + layout.summary.stream)) {
-  const of = layout.summary;
-  return {
-    stream,
-    version: linear.number(at + of.version),
-    due: linear.number(at + of.due_ms),
-    time: linear.number(at + of.time_ms),
-    state: linear.view.getUint16(at + of.state, true),
-    status: statusName(linear.u8[at + of.status]),
-    flags: linear.u8[at + of.flags],
-  };
-}
-
-function writeSummary(linear, at, summary) {
-  const of = layout.summary;
-  linear.setHex(at + of.stream, summary.stream);
-  linear.setNumber(at + of.version, summary.version);
-  linear.setNumber(at + of.due_ms, summary.due);
-  linear.setNumber(at + of.time_ms, summary.time);
-  linear.view.setUint16(at + of.state, summary.state, true);
-  linear.u8[at + of.status] = STATUS.indexOf(summary.status);
-  linear.u8[at + of.flags] = summary.flags;
-}
-
-/** A store's error as a result: what it names, otherwise `unknown`. */
-const resultOf = (error, unknown) => result[error?.code] ?? result[unknown];
-
-const isPromise = (value) => typeof value?.then === 'function';
+/** What a store may answer to an append instead of "ok", as errors. */
+export const REFUSALS = { conflict: 'E_CONFLICT', again: 'E_AGAIN', 'no-space': 'E_NO_SPACE', fenced: 'E_FENCED' };
 
 export class Bridge {
   #store;
   #linear;
-  #exports;
   #wake; // called when an operation was completed outside a poll
   #queue = []; // appends not yet handed over
   #cursors = new Map();
@@ -51,42 +20,69 @@ export class Bridge {
   outstanding = 0;
   committing = false;
 
-  constructor(store, linear, exports, wake) {
+  constructor(store, linear, wake) {
     this.#store = store;
     this.#linear = linear;
-    this.#exports = exports;
     this.#wake = wake;
   }
 
-  /** The engine's imports. Each returns a result, or PENDING and completes its operation later. */
-  get imports() {
-    return {
-      append: (request) => this.#append(request),
-      read: (request, io) =>
-        this.#answer(
-          request + layout.read.op,
-          io,
-          () => this.#read(request),
-          (answer, to) => this.#readDone(request, answer, to),
+  // ---- the engine's imports: each returns a result, or PENDING and completes its operation later
+
+  /** Queued, for `commit`. */
+  append(request) {
+    const linear = this.#linear;
+    const stream = linear.hex(request + layout.append_stream);
+    this.#queue.push({
+      op: linear.copy(request + layout.append_op, 8),
+      append: {
+        stream,
+        expected: linear.number(request + layout.append_expected),
+        epoch: linear.number(request + layout.append_epoch),
+        first: linear.number(request + layout.append_first),
+        blocks: split(
+          linear.copy(linear.u32(request + layout.append_blocks), linear.u32(request + layout.append_size)),
         ),
-      list: (request, io) =>
-        this.#answer(
-          request + layout.list.op,
-          io,
-          () => this.#list(request),
-          (answer, to) => this.#listDone(request, answer, to),
-        ),
-      trim: (request, io) =>
-        this.#answer(
-          request + layout.trim.op,
-          io,
-          () => this.#store.trim(),
-          (count, to) => {
-            this.#linear.setU32(to + layout.io.count, count);
-            return OK;
-          },
-        ),
+        summary: readSummary(linear, request + layout.append_summary, stream),
+      },
+    });
+    return PENDING;
+  }
+
+  read(request, io) {
+    const linear = this.#linear;
+    const ask = () =>
+      this.#store.read({
+        stream: linear.hex(request + layout.read_stream),
+        mode: MODES[linear.u32(request + layout.read_mode)],
+        version: linear.number(request + layout.read_version),
+        maxBytes: linear.u32(request + layout.read_capacity),
+      });
+    return this.#answer(request + layout.read_op, io, ask, (answer, to) => this.#readDone(request, answer, to));
+  }
+
+  list(request, io) {
+    const linear = this.#linear;
+    const number = linear.number(request + layout.list_cursor);
+    const due = linear.number(request + layout.list_due_before_ms);
+    const flags = linear.u32(request + layout.list_flags);
+    const cursor = this.#cursors.get(number);
+    this.#cursors.delete(number);
+    const ask = () =>
+      this.#store.list({
+        ...(cursor !== undefined && { cursor }),
+        ...(due !== 0 && { dueBefore: due }),
+        ...(flags !== 0 && { flags }),
+        limit: linear.u32(request + layout.list_capacity),
+      });
+    return this.#answer(request + layout.list_op, io, ask, (answer, to) => this.#listDone(request, answer, to));
+  }
+
+  trim(request, io) {
+    const done = (count, to) => {
+      this.#linear.setU32(to + layout.io_count, count);
+      return OK;
     };
+    return this.#answer(request + layout.trim_op, io, () => this.#store.trim(), done);
   }
 
   /** Runs `ask`; `fill` puts its answer into the io at an address and returns the result. */
@@ -117,47 +113,34 @@ export class Bridge {
     }
   }
 
-  /** Keeps what a store threw. Returns its result. */
+  /** Keeps what a store threw. Returns its result: what it names, otherwise E_STORAGE. */
   failed(error) {
     this.error = error ?? new Error('the store threw nothing');
-    return resultOf(error, 'E_STORAGE');
+    return result[error?.code] ?? result.E_STORAGE;
+  }
+
+  /** A store has answered later: goes on with `work`, unless the engine has ended by then. */
+  #later(work) {
+    if (this.closed) return;
+    work();
+    this.#wake();
   }
 
   #complete(op, fill) {
     this.outstanding--;
-    if (this.closed) return;
-    this.#done(op, fill);
-    this.#wake();
+    this.#later(() => this.#done(op, fill));
   }
 
   #done(op, fill) {
     const linear = this.#linear;
     linear.frame(() => {
-      const io = linear.push(layout.io.SIZE);
+      const io = linear.push(layout.io_SIZE);
       const code = fill(io);
-      this.#exports.store_done(linear.pushBytes(op), code, io);
+      linear.exports.store_done(linear.pushBytes(op), code, io);
     });
   }
 
   // ---- appends
-
-  #append(request) {
-    const linear = this.#linear;
-    const of = layout.append;
-    const stream = linear.hex(request + of.stream);
-    this.#queue.push({
-      op: linear.copy(request + of.op, 8),
-      append: {
-        stream,
-        expected: linear.number(request + of.expected),
-        epoch: linear.number(request + of.epoch),
-        first: linear.number(request + of.first),
-        blocks: split(linear.copy(linear.u32(request + of.blocks), linear.u32(request + of.size))),
-        summary: readSummary(linear, request + of.summary, stream),
-      },
-    });
-    return PENDING;
-  }
 
   /** Hands over what has been queued, unless a commit is under way. True when something was completed at once. */
   commit() {
@@ -184,9 +167,7 @@ export class Bridge {
 
   #committedLater(batch, results) {
     this.committing = false;
-    if (this.closed) return;
-    this.#committed(batch, results);
-    this.#wake();
+    this.#later(() => this.#committed(batch, results));
   }
 
   #committed(batch, results) {
@@ -197,7 +178,7 @@ export class Bridge {
 
   #readResult = (answer, io) => {
     if (answer?.result === 'ok') return OK;
-    if (answer?.version !== undefined) this.#linear.setNumber(io + layout.io.version, answer.version);
+    if (answer?.version !== undefined) this.#linear.setNumber(io + layout.io_version, answer.version);
     return result[REFUSALS[answer?.result]] ?? result.E_IN_DOUBT;
   };
 
@@ -207,25 +188,13 @@ export class Bridge {
 
   // ---- reads
 
-  #read(request) {
-    const linear = this.#linear;
-    const of = layout.read;
-    return this.#store.read({
-      stream: linear.hex(request + of.stream),
-      mode: MODES[linear.u32(request + of.mode)],
-      version: linear.number(request + of.version),
-      maxBytes: linear.u32(request + of.capacity),
-    });
-  }
-
   #readDone(request, answer, io) {
     const linear = this.#linear;
-    const of = layout.read;
-    const capacity = linear.u32(request + of.capacity);
-    const buffer = linear.u32(request + of.buffer);
+    const capacity = linear.u32(request + layout.read_capacity);
+    const buffer = linear.u32(request + layout.read_buffer);
     let size = 0,
       count = 0;
-    linear.setNumber(io + layout.io.version, answer.version);
+    linear.setNumber(io + layout.io_version, answer.version);
     if (answer.trimmed) return result.E_TRIMMED;
     for (const block of answer.blocks) {
       if (!ArrayBuffer.isView(block)) throw new TypeError('read: a block is not bytes');
@@ -235,46 +204,25 @@ export class Bridge {
       count++;
     }
     const tooLarge = count === 0 && answer.blocks.length !== 0;
-    linear.setU32(io + layout.io.count, count);
-    linear.setU32(io + layout.io.size, tooLarge ? answer.blocks[0].length : size);
+    linear.setU32(io + layout.io_count, count);
+    linear.setU32(io + layout.io_size, tooLarge ? answer.blocks[0].length : size);
     return tooLarge ? result.E_LIMIT : OK;
-  }
-
-  #list(request) {
-    const linear = this.#linear;
-    const of = layout.list;
-    const number = linear.number(request + of.cursor);
-    const due = linear.number(request + of.due_before_ms);
-    const flags = linear.u32(request + of.flags);
-    const cursor = this.#cursors.get(number);
-    this.#cursors.delete(number);
-    return this.#store.list({
-      ...(cursor !== undefined && { cursor }),
-      ...(due !== 0 && { dueBefore: due }),
-      ...(flags !== 0 && { flags }),
-      limit: linear.u32(request + of.capacity),
-    });
   }
 
   #listDone(request, answer, io) {
     const linear = this.#linear;
-    const items = linear.u32(request + layout.list.items);
-    const capacity = linear.u32(request + layout.list.capacity);
+    const items = linear.u32(request + layout.list_items);
+    const capacity = linear.u32(request + layout.list_capacity);
     if (answer.items.length > capacity) {
       throw new RangeError(`list: ${answer.items.length} items, where the limit was ${capacity}`);
     }
-    answer.items.forEach((item, index) => writeSummary(linear, items + index * layout.summary.SIZE, item));
-    linear.setU32(io + layout.io.count, answer.items.length);
-    linear.setNumber(io + layout.io.next_due_ms, answer.nextDue ?? Infinity);
+    answer.items.forEach((item, index) => writeSummary(linear, items + index * layout.summary_SIZE, item));
+    linear.setU32(io + layout.io_count, answer.items.length);
+    linear.setNumber(io + layout.io_next_due_ms, answer.nextDue ?? Infinity);
     if (answer.cursor !== undefined) {
       this.#cursors.set(++this.#cursor, answer.cursor);
-      linear.setNumber(io + layout.io.cursor, this.#cursor);
+      linear.setNumber(io + layout.io_cursor, this.#cursor);
     }
     return OK;
-  }
-
-  /** The store, for what needs no engine. */
-  get store() {
-    return this.#store;
   }
 }

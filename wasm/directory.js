@@ -26,18 +26,17 @@ export function refusal(code, message, cause) {
 }
 
 function readReport(linear, at) {
-  const of = layout.damage_report;
   return {
-    damage: DAMAGES[linear.u32(at + of.damage)] ?? 'unknown',
-    code: NAMES[linear.i32(at + of.result)] ?? 'OK',
-    file: linear.text(linear.u32(at + of.file)),
-    offset: linear.number(at + of.offset),
-    size: linear.number(at + of.size),
-    stream: linear.hex(at + of.stream),
-    version: linear.number(at + of.version),
-    bytes: linear.bytes(at + of.version + 8), // behind the version: bytes, repair_bit, text
-    repairBit: linear.i32(at + of.text - 4),
-    text: linear.text(at + of.text),
+    damage: DAMAGES[linear.u32(at + layout.damage_report_damage)] ?? 'unknown',
+    code: NAMES[linear.i32(at + layout.damage_report_result)] ?? 'OK',
+    file: linear.textAt(at + layout.damage_report_file),
+    offset: linear.number(at + layout.damage_report_offset),
+    size: linear.number(at + layout.damage_report_size),
+    stream: linear.hex(at + layout.damage_report_stream),
+    version: linear.number(at + layout.damage_report_version),
+    bytes: linear.bytes(at + layout.damage_report_version + 8), // behind the version: bytes, repair_bit, text
+    repairBit: linear.i32(at + layout.damage_report_text - 4),
+    text: linear.text(at + layout.damage_report_text),
   };
 }
 
@@ -136,14 +135,13 @@ export function directoryStore(folder, options, more = []) {
         }
       });
       if (prepared !== OK) return prepared;
-      const of = layout.file_options;
       const code = linear.frame(() => {
-        const at = linear.push(of.SIZE);
-        linear.setU32(at + of.size, of.SIZE);
-        linear.setU32(at + of.log_per_agent, Number(logPerAgent));
-        linear.setU32(at + of.read_only, Number(reading));
-        linear.setU32(at + of.truncate_suspect, Number(truncateSuspect));
-        linear.setU32(at + of.segment_size, segmentSize);
+        const at = linear.push(layout.file_options_SIZE);
+        linear.setU32(at + layout.file_options_size, layout.file_options_SIZE);
+        linear.setU32(at + layout.file_options_log_per_agent, Number(logPerAgent));
+        linear.setU32(at + layout.file_options_read_only, Number(reading));
+        linear.setU32(at + layout.file_options_truncate_suspect, Number(truncateSuspect));
+        linear.setU32(at + layout.file_options_segment_size, segmentSize);
         return exports.open_files(at, text);
       });
       if (code === OK) owner = exports;

@@ -1,8 +1,7 @@
 // The engine as JavaScript sees it. It polls whenever something happened, and sets one timer for what comes due.
 
 import * as layout from './layout.js';
-import { header } from './block.js';
-import { Bridge, readSummary, statusName } from './bridge.js';
+import { Bridge } from './bridge.js';
 import {
   CallFailure,
   DEFERRED,
@@ -13,51 +12,33 @@ import {
   OK,
   PENDING,
   PagentError,
+  isObject,
   known,
   nameOf,
   printable,
   refuse,
   result,
   textOf,
-  whole,
+  wholeVersion,
 } from './errors.js';
-import { Linear, bytesOf, fromBytes, nameBytes, toBytes } from './linear.js';
-import { buildMachine, handlerOf, isGuard } from './machine.js';
-import { openOptions, requestOptions } from './options.js';
+import { Linear, bytesOf, fromBytes, joined, toBytes } from './linear.js';
+import { buildMachine, contextOf, ownMachine } from './machine.js';
+import { LIMITS, openOptions, requestOptions } from './options.js';
+import { readBlock, readCall, readEffect, readEntry, readInfo, readSummary, readTrace } from './records.js';
 import { DECISIONS, NONE, VERBS, pushRequest } from './request.js';
-import { Contexts, Step, readable } from './step.js';
+import { Step } from './step.js';
 
-const TRACES = ' commit refused call answer retry doubt load unload claim error parked snapshot'.split(' ');
-const EFFECTS = ['', 'call', 'approval', 'timer', 'signal'];
-const PHASES = ['', 'open', 'paused', 'held'];
 const CAPS = { none: 0, process: 1, power: 3 };
 const TEXT_SIZE = 120;
-const PORTABLE_HEAD = 512;
 const CLOSE_MS = 5000;
 const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
-
-/** The field of a limit, like payloadSizeMax; undefined: there is none. */
-function limitField(key) {
-  const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-  return name !== key && Object.hasOwn(layout.limits, name) ? layout.limits[name] : undefined;
-}
 
 const monotonic = globalThis.performance === undefined ? Date.now : () => performance.now();
 // Behind other work of the host: timers that wait for nothing wait for a millisecond, in pages for four.
 const soon = globalThis.setImmediate ?? ((work) => setTimeout(work, 0));
 
-const fillRandom = (bytes) => globalThis.crypto.getRandomValues(bytes);
-
-function joined(pieces) {
-  const bytes = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.length;
-  }
-  return bytes;
-}
+const closedError = () => new PagentError('E_CLOSED', 'the engine is closed');
 
 /** An async iterator over what `push` is given, until `end`. */
 class Stream {
@@ -119,7 +100,6 @@ export class Engine {
   #linear;
   #options;
   #machines = []; // as objects; then those compiled in
-  #contexts;
   #step;
   #bridge;
   #calls = new Map(); // by call id: AbortController
@@ -152,36 +132,27 @@ export class Engine {
       () => now,
     );
     const store = options.store;
-    const bridge = {}; // the store's functions, where it is one of JavaScript
     const host = {
-      random: (at, size) => {
-        (options.random ?? fillRandom)(this.#linear.u8.subarray(at, at + size));
-        return OK;
-      },
+      random: (at, size) => this.#random(at, size),
       clock: this.#clock,
-      handle: (number, which, tag, step) => {
-        const machine = this.#machines[number];
-        return this.#step.run(handlerOf(machine, which, tag), machine, step, isGuard(which, tag));
-      },
+      handle: (number, which, tag, step) => this.#step.run(this.#machines[number], which, tag, step),
       call: (call, answer) => this.#beginCall(call, answer),
       call_cancel: (id) =>
         this.#calls
-          .get(`${this.#linear.copy(id, layout.call_id.SIZE)}`)
+          .get(`${this.#linear.copy(id, layout.call_id_SIZE)}`)
           ?.abort(new PagentError('E_STALE', 'the answer is not wanted any more')),
       trace: (record) => this.#trace(record),
       write: (at, size) => this.#written.push(this.#linear.copy(at, size)),
       ...store?.directory?.imports(() => this.#linear),
     };
-    for (const name of ['append', 'read', 'list', 'trim']) host[name] = (request, io) => bridge[name](request, io);
+    for (const name of ['append', 'read', 'list', 'trim'])
+      host[name] = (request, io) => this.#bridge[name](request, io);
     for (const name of Object.keys(host)) host[name] = this.#walled(host[name]);
     this.#exports = new WebAssembly.Instance(module, { host }).exports;
     this.#linear = new Linear(this.#exports);
-    this.#contexts = new Contexts(this.#linear, this.#exports);
-    this.#step = new Step({ exports: this.#exports, linear: this.#linear, contexts: this.#contexts });
-    if (store !== undefined && store.directory === undefined) {
-      this.#bridge = new Bridge(store, this.#linear, this.#exports, () => this.#run());
-      Object.assign(bridge, this.#bridge.imports);
-    }
+    this.#step = new Step(this.#linear);
+    if (store !== undefined && store.directory === undefined)
+      this.#bridge = new Bridge(store, this.#linear, () => this.#run());
     try {
       this.#open();
     } catch (error) {
@@ -189,6 +160,13 @@ export class Engine {
       this.#closeFiles();
       throw error;
     }
+  }
+
+  #random(at, size) {
+    const bytes = this.#linear.u8.subarray(at, at + size);
+    if (this.#options.random !== undefined) this.#options.random(bytes);
+    else globalThis.crypto.getRandomValues(bytes);
+    return OK;
   }
 
   /** `work` for the engine, which is never to see an exception: that is kept, and fails the engine. */
@@ -204,50 +182,50 @@ export class Engine {
   }
 
   #open() {
-    const { linear, options, exports } = { linear: this.#linear, options: this.#options, exports: this.#exports };
-    const { store, limits = {}, signal } = options;
-    if (signal !== undefined && typeof signal.throwIfAborted !== 'function') {
-      throw new PagentError('E_ARGUMENT', 'signal: not an AbortSignal');
-    }
+    const linear = this.#linear,
+      exports = this.#exports;
+    const { machines = [], store, limits = {}, signal, readOnly, holdEffects } = this.#options;
     signal?.throwIfAborted();
-    for (const [number, machine] of (options.machines ?? []).entries()) {
-      this.#machines.push(buildMachine(linear, machine, number, exports.handler, limits.contextSizeMax || 16 << 20));
-    }
+    for (const [number, machine] of machines.entries())
+      this.#machines.push(buildMachine(linear, machine, number, limits.contextSizeMax || 16 << 20));
     for (let index = 0, address; (address = exports.own_machine(index)) !== 0; index++) {
-      this.#machines.push({ name: linear.text(linear.u32(address + layout.machine.name)), address, own: true });
-    }
-    for (const key of Object.keys(limits)) {
-      if (limitField(key) === undefined) throw new PagentError('E_ARGUMENT', `limits: '${key}' is not known`);
+      this.#machines.push(ownMachine(linear, address));
     }
     linear.frame(() => {
       const text = linear.push(TEXT_SIZE);
       if (store?.directory !== undefined) {
-        const code = store.directory.open(linear, exports, text, options.readOnly);
+        const code = store.directory.open(linear, exports, text, readOnly);
         if (code !== OK) throw this.#error(code, linear.text(text), undefined, store.directory.error);
         this.#files = store.directory;
       }
       const table = linear.push(4 * Math.max(1, this.#machines.length));
       this.#machines.forEach((machine, index) => linear.setU32(table + 4 * index, machine.address));
-      const at = linear.push(layout.limits.SIZE);
-      linear.setU32(at + layout.limits.size, layout.limits.SIZE);
-      for (const [key, value] of Object.entries(limits)) linear.setU32(at + limitField(key), Number(value));
+      const at = linear.push(layout.limits_SIZE);
+      linear.setU32(at + layout.limits_size, layout.limits_SIZE);
+      for (const [key, value] of Object.entries(limits)) linear.setU32(at + LIMITS[key], Number(value));
       const flags =
-        (options.readOnly || store?.readOnly ? 1 : 0) |
-        (options.holdEffects ? 2 : 0) |
+        (readOnly || store?.readOnly ? 1 : 0) |
+        (holdEffects ? 2 : 0) |
         (this.#bridge !== undefined ? 4 : 0) |
         (store?.trim !== undefined ? 8 : 0);
       const caps = (CAPS[store?.durability] ?? 0) | (store?.readOnly ? 4 : 0);
       const code = exports.open(table, this.#machines.length, at, flags, caps, store?.blockSizeMax ?? 0, text);
-      if (code !== OK) throw this.#error(code, linear.text(text));
+      this.#must(code, linear.text(text));
     });
     signal?.addEventListener('abort', () => this.close().catch(() => {}), { once: true });
     this.#schedule();
   }
 
   #error(code, text, version, cause = this.#cause(code)) {
-    const message = text || this.#linear.text(this.#exports.message(code));
+    const message = text || this.#linear.message(code);
     const why = cause === undefined ? '' : textOf(cause);
     return new PagentError(nameOf(code), message.includes(why) ? message : `${message}: ${why}`, { version, cause });
+  }
+
+  /** A result that is no error, as it is; any other is thrown. */
+  #must(code, text) {
+    if (code < OK) throw this.#error(code, text);
+    return code;
   }
 
   /** What the host or the store said last, where that may be why. */
@@ -350,7 +328,7 @@ export class Engine {
       seen = 0;
     for (; written > 0 && seen < receipts.length; seen++) {
       const receipt = receipts[seen];
-      if (this.#linear.i32(receipt.at + layout.receipt.result) === PENDING) {
+      if (this.#linear.i32(receipt.at + layout.receipt_result) === PENDING) {
         receipts[kept++] = receipt;
       } else {
         this.#settleOne(receipt);
@@ -363,15 +341,15 @@ export class Engine {
 
   #settleOne({ at, resolve, reject }) {
     const linear = this.#linear;
-    const code = linear.i32(at + layout.receipt.result);
-    const version = linear.number(at + layout.receipt.version);
-    if (code < OK) reject(this.#error(code, linear.text(at + layout.receipt.text), version || undefined));
+    const code = linear.i32(at + layout.receipt_result);
+    const version = linear.number(at + layout.receipt_version);
+    if (code < OK) reject(this.#error(code, linear.text(at + layout.receipt_text), version || undefined));
     else resolve({ version, outcome: code === DUPLICATE ? 'duplicate' : code === DEFERRED ? 'deferred' : 'done' });
     this.#spare.push(at);
   }
 
   #live() {
-    if (this.closed) throw new PagentError('E_CLOSED', 'the engine is closed');
+    if (this.closed) throw closedError();
     if (this.#failure !== undefined) throw this.#failure;
   }
 
@@ -380,8 +358,7 @@ export class Engine {
     return new Promise((resolve, reject) => {
       const look = () => {
         try {
-          if (this.closed) throw new PagentError('E_CLOSED', 'the engine was closed');
-          if (this.#failure !== undefined) throw this.#failure;
+          this.#live();
           if (!ready()) return;
           resolve();
         } catch (error) {
@@ -415,34 +392,24 @@ export class Engine {
 
   #beginCall(at, answer) {
     const linear = this.#linear;
-    const of = layout.call;
-    const name = linear.text(linear.u32(at + of.name));
     const { calls = {} } = this.#options;
-    if (!Object.hasOwn(calls, name)) {
-      linear.setU32(answer + layout.answer.outcome, 2);
-      linear.view.setInt32(answer + layout.answer.code, result.E_UNDECLARED, true);
+    const context = readCall(linear, at);
+    if (!Object.hasOwn(calls, context.name)) {
+      linear.setU32(answer + layout.answer_outcome, 2);
+      linear.setU32(answer + layout.answer_code, result.E_UNDECLARED);
       return OK;
     }
-    const id = linear.copy(at + of.id, layout.call_id.SIZE);
-    const key = `${id}`;
+    const id = linear.copy(at + layout.call_id, layout.call_id_SIZE);
     const controller = new AbortController();
-    const request = linear.bytes(at + of.request);
-    const context = readable({
-      data: request,
-      agent: linear.text(linear.u32(at + of.agent)),
-      name,
-      key: linear.text(linear.u32(at + of.key)),
-      attempt: linear.u32(at + of.id + layout.call_id.attempt),
-      repeated: linear.u32(at + of.repeated) !== 0,
-      deadline: linear.number(at + of.deadline_ms),
-      signal: controller.signal,
-    });
-    this.#calls.set(key, controller);
-    void this.#perform(calls[name], request, context, id, key);
+    context.signal = controller.signal;
+    this.#calls.set(`${id}`, controller);
+    void this.#perform(calls[context.name], context, id);
     return PENDING;
   }
 
-  async #perform(call, request, context, id, key) {
+  async #perform(call, context, id) {
+    const key = `${id}`,
+      { data: request, signal } = context; // the call may change it
     let answer;
     await undefined; // never inside the poll that began it
     if (this.closed) return;
@@ -451,7 +418,7 @@ export class Engine {
     } catch (error) {
       answer = failureOf(error);
     }
-    if (this.#calls.get(key)?.signal === context.signal) this.#calls.delete(key);
+    if (this.#calls.get(key)?.signal === signal) this.#calls.delete(key);
     if (this.closed) return;
     const refused = this.#answer(id, answer);
     if (refused === result.E_LIMIT || refused === result.E_MEMORY) {
@@ -464,12 +431,12 @@ export class Engine {
   #answer(id, { outcome, code, retryAfter, data }) {
     const linear = this.#linear;
     return linear.frame(() => {
-      const at = linear.push(layout.answer.SIZE);
-      linear.setU32(at + layout.answer.outcome, outcome);
-      linear.view.setInt32(at + layout.answer.code, code, true);
-      linear.setU32(at + layout.answer.retry_after_ms, retryAfter);
+      const at = linear.push(layout.answer_SIZE);
+      linear.setU32(at + layout.answer_outcome, outcome);
+      linear.setU32(at + layout.answer_code, code);
+      linear.setU32(at + layout.answer_retry_after_ms, retryAfter);
       try {
-        linear.setBytes(at + layout.answer.data, linear.pushBytes(data), data.length);
+        linear.setBytes(at + layout.answer_data, linear.pushBytes(data), data.length);
       } catch {
         return result.E_LIMIT; // more than there is memory, or bytes that were given away
       }
@@ -481,21 +448,7 @@ export class Engine {
 
   #trace(at) {
     if (this.#options.trace === undefined && this.#streams.size === 0) return;
-    const linear = this.#linear;
-    const of = layout.trace;
-    const text = (field) => linear.text(linear.u32(at + field));
-    const record = {
-      kind: TRACES[linear.u32(at + of.kind)],
-      code: linear.i32(at + of.code),
-      stream: linear.hex(at + of.stream),
-      version: linear.number(at + of.version),
-      time: linear.number(at + of.time_ms),
-      agent: text(of.agent),
-      name: text(of.name),
-      from: text(of.from),
-      to: text(of.to),
-      blockSize: linear.u32(at + of.block_size),
-    };
+    const record = readTrace(this.#linear, at);
     for (const stream of this.#streams) stream.push(record);
     try {
       this.#options.trace?.(record);
@@ -518,22 +471,20 @@ export class Engine {
   // ---- requests
 
   #submit(verb, agent, options, more = NONE) {
-    return this.#awaited((receipt) => {
-      this.#linear.begin();
-      try {
-        const checked = requestOptions(verb, options ?? NONE);
-        return this.#exports.submit(pushRequest(this.#linear, verb, agent, checked, more), receipt);
-      } finally {
-        this.#linear.end();
-      }
-    });
+    const linear = this.#linear;
+    return this.#awaited((receipt) =>
+      linear.frame(() => {
+        const request = pushRequest(linear, verb, agent, requestOptions(verb, options), more);
+        return this.#exports.submit(request, receipt);
+      }),
+    );
   }
 
   /** The promise of a receipt that `ask` hands to the engine. What is thrown in here rejects it. */
   #awaited(ask) {
     return new Promise((resolve, reject) => {
       this.#live();
-      const at = this.#spare.pop() ?? this.#linear.allocate(layout.receipt.SIZE);
+      const at = this.#spare.pop() ?? this.#linear.allocate(layout.receipt_SIZE);
       let code = result.E_ARGUMENT;
       try {
         code = ask(at);
@@ -602,7 +553,7 @@ export class Engine {
     const [code, view] = linear.frame(() => {
       const out = linear.push(4);
       let opened;
-      if (agent !== null && typeof agent === 'object') {
+      if (isObject(agent)) {
         const stream = linear.push(8);
         linear.setHex(stream, known(agent, ['stream'], 'agent').stream);
         opened = this.#exports.view_open_stream(stream, version, out);
@@ -625,7 +576,7 @@ export class Engine {
     if (code === PENDING) await this.#until(() => (code = this.#exports.view_ready(view)) !== PENDING);
     if (code === OK || code === END) return code;
     const name = typeof agent === 'string' ? `agent '${agent}'` : `agent ${agent.stream}`;
-    throw this.#error(code, `${name}: ${this.#linear.text(this.#exports.message(code))}`);
+    throw this.#error(code, `${name}: ${this.#linear.message(code)}`);
   }
 
   /** Whether there is a block behind the present one. */
@@ -643,143 +594,80 @@ export class Engine {
     if (this.#views.delete(view)) this.#exports.view_close(view);
   }
 
+  /** What the export `ask` has put into a struct of this size, as `read` makes of it. */
+  #read(size, read, ask, ...words) {
+    const linear = this.#linear;
+    return linear.frame(() => {
+      const at = linear.push(size);
+      const code = this.#must(this.#exports[ask](...words, at));
+      return code === END ? undefined : read(linear, at);
+    });
+  }
+
   #readView(view) {
     this.#live();
-    const linear = this.#linear;
-    const of = layout.info;
-    return linear.frame(() => {
-      const at = linear.push(layout.info.SIZE);
-      this.#exports.view_info(view, at);
-      const text = (field) => linear.text(linear.u32(at + field));
-      const machine = text(of.machine);
-      const contextBytes = linear.bytes(at + of.context);
-      const parent = text(of.parent_agent);
-      const code = linear.i32(at + of.error);
-      const info = {
-        name: linear.text(at + of.name),
-        stream: linear.hex(at + of.stream),
-        version: linear.number(at + of.version),
-        changedVersion: linear.number(at + of.changed_version),
-        link: linear.hex(at + of.link),
-        machine,
-        machineVersion: linear.u32(at + of.machine_version),
-        state: text(of.state),
-        status: statusName(linear.u32(at + of.status)),
-        due: linear.number(at + of.due_ms),
-        time: linear.number(at + of.time_ms),
-        created: linear.number(at + of.created_ms),
-        ...(parent !== '' && { parent: { agent: parent, version: linear.number(at + of.parent_version) } }),
-        ...(code !== 0 && { error: { code, text: text(of.error_text) } }),
-        context: this.#readContext(machine, contextBytes),
-        contextBytes,
-        transcript: [],
-        effects: [],
-        mailboxCount: linear.u32(at + of.mailbox_count),
-      };
-      const entries = linear.u32(at + of.transcript_count),
-        effects = linear.u32(at + of.effect_count);
-      for (let index = 0; index < entries; index++) info.transcript.push(this.#readEntry(view, index));
-      for (let index = 0; index < effects; index++) info.effects.push(this.#readEffect(view, index));
-      return info;
-    });
-  }
-
-  #readContext(name, bytes) {
-    const machine = this.#machines.findLast((known) => known.name === name);
-    if (!machine?.json) return bytes;
-    return JSON.parse(bytes.length === 0 ? machine.initial : fromBytes(bytes));
-  }
-
-  #readEntry(view, index) {
-    const linear = this.#linear;
-    return linear.frame(() => {
-      const at = linear.push(layout.entry.SIZE);
-      const code = this.#exports.view_entry(view, index, at);
-      if (code !== OK) throw this.#error(code);
-      return readable({ kind: linear.u32(at + layout.entry.kind), data: linear.bytes(at + layout.entry.data) });
-    });
-  }
-
-  #readEffect(view, index) {
-    const linear = this.#linear;
-    const of = layout.effect;
-    return linear.frame(() => {
-      const at = linear.push(layout.effect.SIZE);
-      const code = this.#exports.view_effect(view, index, at);
-      if (code !== OK) throw this.#error(code);
-      const payload = linear.bytes(at + of.payload);
-      const effect = readable({
-        id: linear.effectId(at + of.id),
-        kind: EFFECTS[linear.u32(at + of.kind)],
-        phase: PHASES[linear.u32(at + of.phase)],
-        name: linear.text(linear.u32(at + of.name)),
-        target: linear.text(linear.u32(at + of.target)),
-        attempt: linear.u32(at + of.attempt),
-        due: linear.number(at + of.due_ms),
-        deadline: linear.number(at + of.deadline_ms),
-        data: payload,
-        digest: linear.hex(at + of.digest),
-        key: linear.text(linear.u32(at + of.key)),
-      });
-      effect.payload = payload;
-      return effect;
-    });
+    return this.#read(
+      layout.info_SIZE,
+      (linear, at) => {
+        const list = (count, size, read, ask) =>
+          Array.from({ length: linear.u32(at + count) }, (_, index) => this.#read(size, read, ask, view, index));
+        const info = readInfo(linear, at);
+        return {
+          ...info,
+          context: contextOf(this.#known(info.machine), info.contextBytes),
+          transcript: list(layout.info_transcript_count, layout.entry_SIZE, readEntry, 'view_entry'),
+          effects: list(layout.info_effect_count, layout.effect_SIZE, readEffect, 'view_effect'),
+        };
+      },
+      'view_info',
+      view,
+    );
   }
 
   #readBlock(view) {
     this.#live();
-    const linear = this.#linear;
-    const of = layout.block_info;
-    return linear.frame(() => {
-      const at = linear.push(layout.block_info.SIZE),
-        raw = linear.push(layout.bytes.SIZE);
-      const code = this.#exports.view_block(view, at) || this.#exports.view_raw(view, raw);
-      if (code !== OK) throw this.#error(code);
-      const text = (field) => linear.text(linear.u32(at + field));
-      return readable({
-        version: linear.number(at + of.version),
-        epoch: linear.number(at + of.epoch),
-        link: linear.hex(at + of.link),
-        time: linear.number(at + of.time_ms),
-        type: text(of.type),
-        event: text(of.event),
-        outcome: text(of.outcome),
-        from: text(of.from),
-        to: text(of.to),
-        size: linear.u32(at + of.block_size),
-        effectsIssued: linear.u32(at + of.effects_issued),
-        effectsSettled: linear.u32(at + of.effects_settled),
-        entries: linear.u32(at + of.transcript_entries),
-        contextChanged: linear.u32(at + of.context_changed),
-        data: linear.bytes(at + of.data),
-        who: text(of.who),
-        raw: linear.bytes(raw),
-      });
-    });
+    const block = this.#read(layout.block_info_SIZE, readBlock, 'view_block', view);
+    block.raw = this.#read(layout.bytes_SIZE, (linear, at) => linear.bytes(at), 'view_raw', view);
+    return block;
   }
 
-  async view(agent, version = 0) {
-    const view = await this.#openView(agent, whole(version, 'version', 0, Number.MAX_SAFE_INTEGER));
+  /** What `work` makes of a view. */
+  async #viewed(agent, version, work) {
+    const view = await this.#openView(agent, version);
     try {
-      return this.#readView(view);
+      return await work(view);
     } finally {
       this.#closeView(view);
     }
   }
 
+  async view(agent, version = 0) {
+    return this.#viewed(agent, wholeVersion(version, 'version'), (view) => this.#readView(view));
+  }
+
   async has(agent) {
     try {
-      this.#closeView(await this.#openView(agent, 0));
-      return true;
+      return await this.#viewed(agent, 0, () => true);
     } catch (error) {
       if (error.code === 'E_NOT_FOUND') return false;
       throw error;
     }
   }
 
+  /** The newest state's blocks, oldest first. */
+  #blocksOf(agent) {
+    return this.#viewed(agent, Infinity, async (view) => {
+      const blocks = [];
+      do blocks.push(this.#readBlock(view).raw);
+      while (await this.#nextBlock(view, agent));
+      const { status, name } = this.#readView(view);
+      return { moved: status === 'moved', name, blocks };
+    });
+  }
+
   async *history(agent, options) {
     const { from = 0, signal } = known(options ?? NONE, ['from', 'signal'], 'history');
-    const view = await this.#openView(agent, whole(from, 'from', 0, Number.MAX_SAFE_INTEGER) || Infinity);
+    const view = await this.#openView(agent, wholeVersion(from, 'from') || Infinity);
     try {
       do {
         signal?.throwIfAborted();
@@ -790,211 +678,66 @@ export class Engine {
     }
   }
 
-  async #listed(request) {
-    try {
-      const { items, cursor } = await this.#bridge.store.list(request);
-      return { items: [...items], cursor };
-    } catch (error) {
-      throw this.#error(this.#bridge.failed(error), undefined, undefined, error);
-    }
-  }
-
   async *agents(options) {
     const { signal } = known(options ?? NONE, ['signal'], 'agents');
     this.#live();
-    if (this.#bridge !== undefined) {
-      let cursor;
-      do {
-        signal?.throwIfAborted();
-        const page = await this.#listed({ ...(cursor !== undefined && { cursor }), limit: 256 });
-        for (const summary of page.items) {
-          this.#live();
-          yield summary;
-        }
-        cursor = page.cursor;
-      } while (cursor !== undefined);
-      return this.#live();
+    signal?.throwIfAborted();
+    for await (const summary of this.#bridge !== undefined ? this.#listed() : this.#held()) {
+      this.#live();
+      yield summary;
+      signal?.throwIfAborted();
     }
-    const linear = this.#linear;
-    const cursor = linear.allocate(8);
-    try {
-      for (;;) {
-        signal?.throwIfAborted();
-        this.#live();
-        const summary = linear.frame(() => {
-          const at = linear.push(layout.summary.SIZE);
-          const code = this.#exports.next_agent(cursor, at);
-          if (code < OK) throw this.#error(code);
-          return code === END ? undefined : readSummary(linear, at);
-        });
-        if (summary === undefined) return;
-        yield summary;
+    this.#live();
+  }
+
+  /** The agents of the store. */
+  async *#listed() {
+    let cursor;
+    do {
+      let items;
+      try {
+        ({ items, cursor } = await this.#options.store.list({ ...(cursor !== undefined && { cursor }), limit: 256 }));
+        items = [...items];
+      } catch (error) {
+        throw this.#error(this.#bridge.failed(error), undefined, undefined, error);
       }
+      yield* items;
+    } while (cursor !== undefined);
+  }
+
+  /** The agents of an engine that needs no store of JavaScript. */
+  *#held() {
+    const cursor = this.#linear.allocate(8);
+    try {
+      for (let summary; (summary = this.#read(layout.summary_SIZE, readSummary, 'next_agent', cursor));) yield summary;
     } finally {
-      linear.release(cursor, 8);
+      this.#linear.release(cursor, 8);
     }
   }
 
   // ---- carrying an agent elsewhere
 
-  /** The newest state's blocks, oldest first, as portable bytes. */
+  // Rarely wanted: loaded when it is.
+
   async export(agent) {
-    const { moved, name, blocks } = await this.#blocksOf(agent);
-    const linear = this.#linear;
-    const of = layout.portable;
-    return linear.frame(() => {
-      const file = linear.push(of.SIZE),
-        head = linear.push(PORTABLE_HEAD);
-      linear.u8.set(toBytes(name), file + of.name);
-      (this.#options.random ?? fillRandom)(linear.u8.subarray(file + of.log, file + of.log + 8));
-      linear.setU32(file + of.moved, moved ? 1 : 0);
-      const placed = blocks.map((block) =>
-        linear.frame(() => {
-          const at = linear.pushBytes(block);
-          if (this.#exports.portable_add(file, at, block.length) === 0) throw this.#error(result.E_CORRUPT);
-          return linear.copy(at, block.length);
-        }),
-      );
-      return joined([linear.copy(head, this.#exports.portable_head(file, head)), ...placed]);
-    });
-  }
-
-  async #blocksOf(agent) {
-    const view = await this.#openView(agent, Infinity);
-    const blocks = [];
-    try {
-      do blocks.push(this.#readBlock(view).raw);
-      while (await this.#nextBlock(view, agent));
-      const { status, name } = this.#readView(view);
-      return { moved: status === 'moved', name, blocks };
-    } finally {
-      this.#closeView(view);
-    }
-  }
-
-  /** Checks portable bytes: { name, moved, blocks: their bytes, end to end }. */
-  #openPortable(bytes) {
-    const linear = this.#linear;
-    const of = layout.portable;
-    return linear.frame(() => {
-      const file = linear.push(of.SIZE),
-        at = linear.push(4),
-        what = linear.push(4),
-        copy = linear.pushBytes(bytes);
-      const code = this.#exports.portable_open(file, copy, bytes.length, at, what);
-      if (code !== OK) throw this.#error(code, `offset ${linear.u32(at)}: ${linear.text(linear.u32(what))}`);
-      return {
-        name: linear.text(file + of.name),
-        moved: linear.u32(file + of.moved) !== 0,
-        last: linear.number(file + of.last),
-        blocks: linear.copy(copy + linear.u32(at), bytes.length - linear.u32(at)),
-      };
-    });
+    const { exportAgent } = await import('./portable.js');
+    return exportAgent(this, agent);
   }
 
   async import(file, options) {
-    this.#live();
-    const bytes = bytesOf(file) ?? refuse(`import: ${printable(file)} is not bytes`);
-    const { as, id, again } = known(options ?? NONE, ['as', 'id', 'again'], 'import');
-    if (id !== undefined) nameBytes(id, 'id'); // before anything is imported
-    const { name, moved, last, blocks } = this.#openPortable(bytes);
-    if (as === undefined && !moved) {
-      throw new PagentError(
-        'E_REFUSED',
-        `a copy of ${name}, which was not moved out and may go on where it is: import it as a fork`,
-      );
-    }
-    if (id !== undefined && (await this.has(as ?? name)) && (await this.#imported(name, last, as, id)))
-      return as ?? name;
-    const news =
-      this.#bridge === undefined
-        ? this.#importBlocks(blocks, as)
-        : await this.#importInto(this.#bridge.store, blocks, as ?? name, as);
-    if (!news && !again) {
-      throw new PagentError(
-        'E_EXISTS',
-        `'${name}' is in this store, and moved out: if it lives nowhere else, let it go on with { again: true }`,
-      );
-    }
-    if (as === undefined) await this.#submit(VERBS.moveIn, name, { id });
-    return as ?? name;
-  }
-
-  /** Whether the agent that is here came by this very import: it knows the id, or is that fork. */
-  async #imported(name, last, as, id) {
-    if (as !== undefined) {
-      const { parent } = await this.view(as);
-      return parent?.agent === name && parent.version === last;
-    }
-    try {
-      const never = { id, expectedVersion: Number.MAX_SAFE_INTEGER }; // an id that it knows is looked for before
-      return (await this.#submit(VERBS.moveIn, name, never)).outcome === 'duplicate';
-    } catch (error) {
-      if (error.code === 'E_CONFLICT' || error.code === 'E_FUTURE') return false;
-      throw error;
-    }
-  }
-
-  /** Whether there was anything new. */
-  #importBlocks(blocks, as) {
-    const linear = this.#linear;
-    return linear.frame(() => {
-      const code = this.#exports.import_blocks(linear.pushBytes(blocks), blocks.length, linear.pushOptional(as, 'as'));
-      if (code < OK) throw this.#error(code);
-      return code !== DUPLICATE;
-    });
-  }
-
-  /** By way of an engine in memory, which checks the blocks, or forks what they end in. */
-  async #importInto(store, blocks, name, as) {
-    const memory = new Engine(this.#module, { clock: this.#options.clock, random: this.#options.random });
-    try {
-      memory.#importBlocks(blocks, as);
-      const here = await this.#standing(name);
-      const made = (await memory.#blocksOf(name)).blocks.filter((block) => header(block).version > here.version);
-      const before = made.length === 0 ? (await memory.#standing(name)).link : header(made[0]).previous;
-      if (here.version !== 0 && (as !== undefined || before !== here.link)) throw this.#exists(name);
-      if (made.length === 0) return false;
-      for await (const summary of memory.agents()) {
-        const [answer] = await store.commit([
-          {
-            stream: summary.stream,
-            expected: here.version,
-            epoch: header(made.at(-1)).epoch,
-            first: header(made[0]).version,
-            blocks: made,
-            summary,
-          },
-        ]);
-        if (answer.result === 'ok') continue;
-        if (answer.result === 'conflict') throw this.#exists(name);
-        throw new PagentError(
-          `E_${answer.result.toUpperCase().replace('-', '_')}`,
-          `the store refuses '${name}': ${answer.result}`,
-        );
-      }
-      return true;
-    } finally {
-      await memory.close();
-    }
-  }
-
-  #exists(name) {
-    return new PagentError('E_EXISTS', `an agent '${name}' is in this store`);
-  }
-
-  /** Where an agent that was moved out stands here; version 0: there is none. */
-  async #standing(name) {
-    if (!(await this.has(name))) return { version: 0 };
-    const { status, version, link } = await this.view(name);
-    if (status !== 'moved') throw this.#exists(name);
-    return { version, link };
+    const bytes = bytesOf(file)?.slice() ?? file; // the caller may go on using them
+    const { importAgent } = await import('./portable.js');
+    return importAgent(this, bytes, options);
   }
 
   // ---- machines
 
+  #known(name) {
+    return this.#machines.findLast((machine) => machine.name === name);
+  }
+
   #machine(name) {
-    const machine = this.#machines.findLast((known) => known.name === name);
+    const machine = this.#known(name);
     if (machine === undefined) throw new PagentError('E_NOT_FOUND', `no machine '${printable(name)}'`);
     return machine;
   }
@@ -1004,31 +747,16 @@ export class Engine {
     if (format !== 'mermaid' && format !== 'dot')
       refuse(`diagram: format '${printable(format)}' is neither "mermaid" nor "dot"`);
     const machine = this.#machine(name);
-    const states = machine.names ?? this.#stateNames(machine.address);
-    const mark = state === undefined ? -1 : states.indexOf(state);
+    const mark = machine.names.indexOf(state);
     if (state !== undefined && mark < 0)
       throw new PagentError('E_NOT_FOUND', `machine '${name}' has no state '${printable(state)}'`);
     this.#written = [];
-    const code = this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0);
-    if (code !== OK) throw this.#error(code);
+    this.#must(this.#exports.diagram(machine.address, mark, format === 'dot' ? 1 : 0));
     return fromBytes(joined(this.#written));
   }
 
-  #stateNames(address) {
-    const linear = this.#linear;
-    const states = linear.u32(address + layout.machine.states);
-    return Array.from({ length: linear.u32(address + layout.machine.state_count) }, (_, row) =>
-      linear.text(linear.u32(states + row * layout.state.SIZE + layout.state.name)),
-    );
-  }
-
   machineHash(name) {
-    const { address } = this.#machine(name);
-    return this.#linear.frame(() => {
-      const hash = this.#linear.push(8);
-      this.#exports.machine_hash(address, hash);
-      return this.#linear.hex(hash);
-    });
+    return this.#read(8, (linear, at) => linear.hex(at), 'machine_hash', this.#machine(name).address);
   }
 
   // ---- the end
@@ -1055,8 +783,7 @@ export class Engine {
     const code = this.#exports.close();
     const files = this.#closeFiles();
     this.#settle();
-    for (const controller of this.#calls.values())
-      controller.abort(new PagentError('E_CLOSED', 'the engine was closed'));
+    for (const controller of this.#calls.values()) controller.abort(closedError());
     this.#calls.clear();
     for (const stream of this.#streams) stream.end();
     for (const look of [...this.#waiters]) look();
@@ -1078,9 +805,18 @@ export class Engine {
     return this.close();
   }
 
-  // ---- for tests
+  // ---- for portable.js, and for tests
 
   get raw() {
-    return { exports: this.#exports, linear: this.#linear };
+    return {
+      module: this.#module,
+      linear: this.#linear,
+      options: this.#options,
+      live: () => this.#live(),
+      must: (code, text) => this.#must(code, text),
+      random: (at, size) => this.#random(at, size),
+      blocksOf: (agent) => this.#blocksOf(agent),
+      moveIn: (agent, options) => this.#submit(VERBS.moveIn, agent, options),
+    };
   }
 }

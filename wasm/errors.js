@@ -10,7 +10,6 @@ const NAMES = `E_ARGUMENT E_MEMORY E_LIMIT E_MACHINE E_MACHINE_CHANGED E_NOT_FOU
 export const result = Object.fromEntries(NAMES.map((name, index) => [name, -1001 - index]));
 export const OK = 0,
   PENDING = 1,
-  STAGED = 2,
   IDLE = 3,
   END = 4,
   DUPLICATE = 5,
@@ -54,9 +53,13 @@ export function refuse(text) {
   throw new PagentError('E_ARGUMENT', text);
 }
 
+export const isObject = (value) => typeof value === 'object' && value !== null;
+
+export const isPromise = (value) => typeof value?.then === 'function';
+
 /** An object of these keys and no others: what is misspelt must not be as if it were absent. */
 export function known(object, keys, what) {
-  if (object === null || typeof object !== 'object') refuse(`${what}: ${printable(object)} is not an object`);
+  if (!isObject(object)) refuse(`${what}: ${printable(object)} is not an object`);
   for (const key in object) if (!keys.includes(key)) refuse(`${what}: '${key}' is not one of ${keys.join(', ')}`);
   return object;
 }
@@ -71,6 +74,9 @@ export function whole(value, what, least = 0, most = 2 ** 32 - 1) {
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   refuse(`${what}: ${printable(value)} (${typeof value}) is not a whole number from ${least} to ${most}`);
 }
+
+/** A block's number. */
+export const wholeVersion = (value, what, least = 0) => whole(value, what, least, Number.MAX_SAFE_INTEGER);
 
 /** Of time: Infinity is never. */
 export function moment(value, what) {

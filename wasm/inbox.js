@@ -53,7 +53,7 @@ export class Inbox {
   }
 
   #error(code) {
-    return new PagentError(nameOf(code), this.#linear.text(this.#exports.message(code)), {
+    return new PagentError(nameOf(code), this.#linear.message(code), {
       cause: this.#directory.error,
     });
   }
@@ -76,24 +76,23 @@ export class Inbox {
 
   /** The owner's answer, which is removed with that; undefined while there is none. Throws what was refused. */
   receipt(id) {
-    const linear = this.#linear,
-      of = layout.receipt;
+    const linear = this.#linear;
     const said = linear.frame(() => {
-      const at = linear.push(of.SIZE),
+      const at = linear.push(layout.receipt_SIZE),
         code = this.#exports.read_receipt(linear.pushText(id, 'id'), at);
       if (code !== OK) return { code };
       return {
         code,
-        result: linear.i32(at + of.result),
-        version: linear.number(at + of.version),
-        text: linear.text(at + of.text),
+        result: linear.i32(at + layout.receipt_result),
+        version: linear.number(at + layout.receipt_version),
+        text: linear.text(at + layout.receipt_text),
       };
     });
     if (said.code === PENDING) return undefined;
     if (said.code !== OK) throw this.#error(said.code);
     const { version, text } = said;
     if (said.result < OK) {
-      throw new PagentError(nameOf(said.result), text || this.#linear.text(this.#exports.message(said.result)), {
+      throw new PagentError(nameOf(said.result), text || this.#linear.message(said.result), {
         version: version || undefined,
       });
     }

@@ -310,7 +310,10 @@ export interface Engine extends AsyncDisposable {
   /** What happens from now on. */
   traces(options?: { signal?: AbortSignal }): AsyncIterableIterator<Trace>;
 
-  /** One agent as portable bytes; `pagentctl import` reads them, and the other way round. */
+  /**
+   * One agent as portable bytes; `pagentctl import` reads them, and the other way round. Its code, and that of import, is
+   * loaded when it is first called: see portable.d.ts.
+   */
   export(agent: string | { stream: string }): Promise<Uint8Array>;
   /**
    * A moved agent goes on here under its name; one that was moved out of this store comes home with what is new. `as`: a

@@ -1,16 +1,14 @@
 // Linear memory of one engine: typed views that survive its growth, text and bytes in and out, a stack for arguments.
 
 import * as layout from './layout.js';
+import { hex64 } from './block.js';
 import { PagentError, refuse, printable } from './errors.js';
 
-const encoder = new TextEncoder();
+export const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const STACK_SIZE = 1 << 16;
 const SHORT = 32; // below that a loop is faster than the coders, where the text is ASCII
-const WORD = 2 ** 32;
 export const NAME_MAX = 127;
-
-export const FOREVER = Infinity;
 
 const NOTHING = new Uint8Array(0);
 
@@ -45,6 +43,16 @@ export function toBytes(data) {
   return typeof data === 'string' ? encoder.encode(data) : (bytesOf(data) ?? encoder.encode(jsonOf(data, 'data')));
 }
 
+export function joined(pieces) {
+  const bytes = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
 export const fromBytes = (bytes) => decoder.decode(bytes);
 
 /** With a final zero. Of what C would cut or could not tell from others nothing goes in. */
@@ -57,18 +65,16 @@ export function nameBytes(name, what, most = NAME_MAX) {
   return bytes;
 }
 
-const hex32 = (word) => word.toString(16).padStart(8, '0');
-
 export class Linear {
   #memory;
-  #exports;
+  exports; // of the instance
   #u8;
   #view;
   #top;
   #end;
 
   constructor(exports) {
-    this.#exports = exports;
+    this.exports = exports;
     this.#memory = exports.memory;
     this.#look();
     this.#top = this.allocate(STACK_SIZE);
@@ -92,14 +98,14 @@ export class Linear {
   }
 
   allocate(size) {
-    const at = this.#exports.allocate(size);
+    const at = this.exports.allocate(size);
     if (at === 0) throw new PagentError('E_MEMORY', `WebAssembly memory: no room for ${size} bytes`);
     this.u8.fill(0, at, at + size);
     return at;
   }
 
   release(at, size) {
-    this.#exports.release(at, size);
+    this.exports.release(at, size);
   }
 
   /** Calls `work`; what it pushes is gone afterwards. */
@@ -189,39 +195,32 @@ export class Linear {
     return this.view.getInt32(at, true);
   }
 
+  /** The lower 32 bits of a number, which may be negative. */
   setU32(at, value) {
     this.view.setUint32(at, value, true);
   }
 
   /** A version or a time: exact to 2^53; all ones are Infinity. */
   number(at) {
-    const high = this.view.getUint32(at + 4, true);
-    return high === 0xffffffff ? FOREVER : high * 4294967296 + this.view.getUint32(at, true);
+    const high = this.u32(at + 4);
+    return high === 0xffffffff ? Infinity : high * 2 ** 32 + this.u32(at);
   }
 
   setNumber(at, value) {
-    const view = this.view;
-    if (value === FOREVER) {
-      view.setUint32(at, WORD - 1, true);
-      view.setUint32(at + 4, WORD - 1, true);
-      return;
-    }
-    if (!Number.isInteger(value) || value < 0) refuse(`${printable(value)} is not a whole number`);
-    view.setUint32(at, value % WORD, true);
-    view.setUint32(at + 4, value / WORD, true);
+    const forever = value === Infinity;
+    if (!forever && !(Number.isInteger(value) && value >= 0)) refuse(`${printable(value)} is not a whole number`);
+    this.setU32(at, forever ? -1 : value);
+    this.setU32(at + 4, forever ? -1 : value / 2 ** 32);
   }
 
   hex(at) {
-    const view = this.view;
-    return hex32(view.getUint32(at + 4, true)) + hex32(view.getUint32(at, true));
+    return hex64(this.view, at);
   }
 
   setHex(at, text, what = 'stream') {
     if (typeof text !== 'string' || !/^[0-9a-f]{1,16}$/i.test(text))
       refuse(`${what}: '${printable(text)}' is not 1 to 16 hex digits`);
-    const digits = text.padStart(16, '0');
-    this.setU32(at, parseInt(digits.slice(8), 16));
-    this.setU32(at + 4, parseInt(digits.slice(0, 8), 16));
+    this.view.setBigUint64(at, BigInt(`0x${text}`), true);
   }
 
   text(at) {
@@ -237,28 +236,38 @@ export class Linear {
     return decoder.decode(u8.subarray(at, u8.indexOf(0, at)));
   }
 
+  /** What a result means, in words. */
+  message(code) {
+    return this.text(this.exports.message(code));
+  }
+
+  /** The text whose address is here. */
+  textAt(at) {
+    return this.text(this.u32(at));
+  }
+
   copy(at, size) {
     return this.u8.slice(at, at + size);
   }
 
   /** The bytes that a pagent_bytes at this address borrows, copied. */
   bytes(at) {
-    return this.copy(this.u32(at + layout.bytes.data), this.u32(at + layout.bytes.size));
+    return this.copy(this.u32(at + layout.bytes_data), this.u32(at + layout.bytes_size));
   }
 
   setBytes(at, address, size) {
-    this.setU32(at + layout.bytes.data, address);
-    this.setU32(at + layout.bytes.size, size);
+    this.setU32(at + layout.bytes_data, address);
+    this.setU32(at + layout.bytes_size, size);
   }
 
   effectId(at) {
-    return `${this.number(at + layout.effect_id.version)}.${this.u32(at + layout.effect_id.index)}`;
+    return `${this.number(at + layout.effect_id_version)}.${this.u32(at + layout.effect_id_index)}`;
   }
 
   setEffectId(at, id) {
     const [, version, index] = /^(\d{1,15})\.(\d{1,9})$/.exec(printable(id)) ?? [];
     if (version === undefined) refuse(`effect: '${printable(id)}' is not an effect's id like "12.0"`);
-    this.setNumber(at + layout.effect_id.version, Number(version));
-    this.setU32(at + layout.effect_id.index, Number(index));
+    this.setNumber(at + layout.effect_id_version, Number(version));
+    this.setU32(at + layout.effect_id_index, Number(index));
   }
 }

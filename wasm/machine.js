@@ -2,135 +2,157 @@
 
 import * as layout from './layout.js';
 import { PagentError, callable, known, refuse, printable, whole } from './errors.js';
-import { NAME_MAX, jsonOf, nameBytes, toBytes } from './linear.js';
+import { NAME_MAX, fromBytes, jsonOf, nameBytes, toBytes } from './linear.js';
 
 const CRASH = ['repeat', 'once', 'wait'];
-const MACHINE = `name version context initial signals timers approvals calls states transitions`.split(' ');
-const STATE = `parent waits enter exit onError final failure initial defer`.split(' ');
-const TRANSITION = `from event guard action to`.split(' ');
-const TIMES = `backoffMs backoffMaxMs attemptTimeoutMs totalTimeoutMs`.split(' ');
-const CALL = ['crash', 'irreversible', 'model', 'attempts', ...TIMES];
+const MACHINE = 'name version context initial signals timers approvals calls states transitions'.split(' ');
 
-/** What a row's tag says: its number, and which table it stands in. */
-const stateTag = (row) => row * 2;
-const transitionTag = (row) => row * 2 + 1;
+// ---- what a field may be: checked, and made a word of its struct
 
-/** The functions of a row: [guard or enter, action or exit]. */
-export function handlerOf(machine, which, tag) {
-  const row = tag >> 1;
-  if (tag & 1) return which === 0 ? machine.transitions[row].guard : machine.transitions[row].action;
-  const state = machine.rows[row];
-  return which === 0 ? state.enter : state.exit;
+const text = (linear, value, what, most) =>
+  value === undefined || value === null ? 0 : linear.keep(nameBytes(value, what, most));
+
+const eventName = (linear, value, what) => text(linear, value, what, 2 * NAME_MAX);
+
+function list(linear, values, what) {
+  values ??= [];
+  if (!Array.isArray(values)) refuse(`${what}: not an array of names`);
+  for (const value of values) {
+    nameBytes(value, what);
+    if (/\s/.test(value)) refuse(`${what}: '${value}' has a space`);
+  }
+  return values.length === 0 ? 0 : linear.keep(toBytes(`${values.join(' ')}\0`));
 }
 
-export const isGuard = (which, tag) => which === 0 && (tag & 1) === 1;
+function crash(linear, value = 'repeat', what) {
+  const policy = CRASH.indexOf(value);
+  if (policy < 0) refuse(`${what} '${printable(value)}' is not one of ${CRASH}`);
+  return policy;
+}
 
-/** The machine with what the engine needs beside it: its number, its state rows, its address. Throws E_MACHINE. */
-export function buildMachine(linear, source, number, handler, contextSizeMax) {
+const number = (linear, value, what) => whole(value ?? 0, what);
+const flag = (bit) => (linear, value) => (value ? bit : 0);
+const handler = (which) => (linear, value, what) =>
+  callable(value, what) === undefined ? 0 : linear.exports.handler(which);
+
+// ---- the rows of each table: what may stand in them, and where that goes
+
+const CALL = {
+  crash: [crash, layout.call_spec_crash_policy],
+  irreversible: [flag(1), layout.call_spec_flags],
+  model: [flag(2), layout.call_spec_flags],
+  attempts: [number, layout.call_spec_attempts_max],
+  backoffMs: [number, layout.call_spec_backoff_ms],
+  backoffMaxMs: [number, layout.call_spec_backoff_max_ms],
+  attemptTimeoutMs: [number, layout.call_spec_attempt_timeout_ms],
+  totalTimeoutMs: [number, layout.call_spec_total_timeout_ms],
+};
+const STATE = {
+  parent: [text, layout.state_parent],
+  waits: [list, layout.state_waits],
+  enter: [handler(0), layout.state_enter],
+  exit: [handler(1), layout.state_exit],
+  onError: [text, layout.state_on_error],
+  final: [flag(1), layout.state_flags],
+  failure: [flag(8), layout.state_flags],
+  initial: [flag(2), layout.state_flags],
+  defer: [flag(4), layout.state_flags],
+};
+const TRANSITION = {
+  from: [text, layout.transition_from],
+  event: [eventName, layout.transition_event],
+  guard: [handler(0), layout.transition_guard],
+  action: [handler(1), layout.transition_action],
+  to: [text, layout.transition_to],
+};
+
+/** A table of such rows; `rows`: what each is called, it, and its other words by offset. Returns its address. */
+function table(linear, size, fields, rows) {
+  const address = linear.allocate(size * Math.max(1, rows.length));
+  rows.forEach(([what, row, words], index) => {
+    const at = address + index * size;
+    known(row, Object.keys(fields), what);
+    for (const key in fields) {
+      const [read, offset] = fields[key];
+      linear.setU32(at + offset, linear.u32(at + offset) | read(linear, row[key], `${what}: ${key}`));
+    }
+    for (const offset in words) linear.setU32(at + Number(offset), words[offset]);
+  });
+  return address;
+}
+
+/** The machine with what the engine needs beside it: its address, and the functions of each row. Throws E_MACHINE. */
+export function buildMachine(linear, source, number, contextSizeMax) {
   try {
-    return build(linear, source, number, handler, contextSizeMax);
+    return build(linear, source, number, contextSizeMax);
   } catch (error) {
     const name = typeof source?.name === 'string' ? `'${source.name}'` : `number ${number}`;
     throw new PagentError('E_MACHINE', `machine ${name}: ${printable(error?.message ?? error)}`, { cause: error });
   }
 }
 
-function build(linear, source, number, handler, contextSizeMax) {
+function build(linear, source, number, contextSizeMax) {
   known(source, MACHINE, 'machine');
   const { name, version = 1, context = 'json', initial, states, transitions = [], calls = {} } = source;
   if (context !== 'json' && context !== 'bytes')
     refuse(`context: '${printable(context)}' is neither "json" nor "bytes"`);
   if (!Array.isArray(transitions)) refuse('transitions: not an array');
   const names = Object.keys(known(states, Object.keys(states ?? {}), 'states'));
-  const specs = Object.entries(known(calls, Object.keys(calls ?? {}), 'calls'));
+  const specs = Object.keys(known(calls, Object.keys(calls ?? {}), 'calls'));
 
-  const text = (value, what, most) =>
-    value === undefined || value === null ? 0 : linear.keep(nameBytes(value, what, most));
-  const list = (values, what) => {
-    values ??= [];
-    if (!Array.isArray(values)) refuse(`${what}: not an array of names`);
-    for (const value of values) {
-      nameBytes(value, what);
-      if (/\s/.test(value)) refuse(`${what}: '${value}' has a space`);
-    }
-    return values.length === 0 ? 0 : linear.keep(toBytes(`${values.join(' ')}\0`));
+  const callRow = (name) => {
+    const what = `call '${name}'`;
+    return [what, calls[name], { [layout.call_spec_name]: text(linear, name, what) }];
   };
-  const pointer = (value, which, what) => (callable(value, what) === undefined ? 0 : handler(which));
-  /** A table of structs, one of `fields(value, row)` for each value. */
-  const table = (of, values, fields) => {
-    const at = linear.allocate(of.SIZE * Math.max(1, values.length));
-    values.forEach((value, row) => {
-      for (const [field, word] of Object.entries(fields(value, row)))
-        linear.setU32(at + row * of.SIZE + of[field], word);
-    });
-    return at;
+  const stateRow = (name, tag) => {
+    const what = `state '${name}'`;
+    if (/^\d+$/.test(name)) refuse(`${what}: a number, which JavaScript puts before the others`);
+    return [what, states[name], { [layout.state_name]: text(linear, name, what), [layout.state_tag]: tag }];
   };
+  const transitionRow = (from, row) => [`transition ${row}`, from, { [layout.transition_tag]: names.length + row }];
 
-  const address = table(layout.machine, [source], () => ({
-    size: layout.machine.SIZE,
-    version: whole(version, 'version'),
-    name: linear.keep(nameBytes(name, 'name')),
-    ctx: number,
-    context_size: context === 'bytes' ? whole(initial ?? 0, 'initial: the bytes', 0, contextSizeMax) : 0,
-    signals: list(source.signals, 'signals'),
-    timers: list(source.timers, 'timers'),
-    approvals: list(source.approvals, 'approvals'),
-    calls: table(layout.call_spec, specs, ([name, from]) => {
-      const what = `call '${name}'`;
-      known(from, CALL, what);
-      const crash = CRASH.indexOf(from.crash ?? 'repeat');
-      if (crash < 0) refuse(`${what}: crash '${printable(from.crash)}' is not one of ${CRASH}`);
-      const number = (key) => whole(from[key] ?? 0, `${what}: ${key}`);
-      return {
-        name: text(name, what),
-        crash_policy: crash,
-        flags: (from.irreversible ? 1 : 0) | (from.model ? 2 : 0),
-        attempts_max: number('attempts'),
-        backoff_ms: number('backoffMs'),
-        backoff_max_ms: number('backoffMaxMs'),
-        attempt_timeout_ms: number('attemptTimeoutMs'),
-        total_timeout_ms: number('totalTimeoutMs'),
-      };
-    }),
-    call_count: specs.length,
-    states: table(layout.state, names, (name, row) => {
-      const from = states[name],
-        what = `state '${name}'`;
-      known(from, STATE, what);
-      if (/^\d+$/.test(name)) refuse(`${what}: a number, which JavaScript puts before the others`);
-      return {
-        name: text(name, what),
-        parent: text(from.parent, `${what}: parent`),
-        waits: list(from.waits, `${what}: waits`),
-        enter: pointer(from.enter, 0, `${what}: enter`),
-        exit: pointer(from.exit, 1, `${what}: exit`),
-        on_error: text(from.onError, `${what}: onError`),
-        flags: (from.final ? 1 : 0) | (from.initial ? 2 : 0) | (from.defer ? 4 : 0) | (from.failure ? 8 : 0),
-        tag: stateTag(row),
-      };
-    }),
-    state_count: names.length,
-    transitions: table(layout.transition, transitions, (from, row) => {
-      const what = `transition ${row}`;
-      known(from, TRANSITION, what);
-      return {
-        from: text(from.from, `${what}: from`),
-        event: text(from.event, `${what}: event`, 2 * NAME_MAX),
-        guard: pointer(from.guard, 0, `${what}: guard`),
-        action: pointer(from.action, 1, `${what}: action`),
-        to: text(from.to, `${what}: to`),
-        tag: transitionTag(row),
-      };
-    }),
-    transition_count: transitions.length,
-  }));
+  const words = {
+    [layout.machine_size]: layout.machine_SIZE,
+    [layout.machine_version]: whole(version, 'version'),
+    [layout.machine_name]: linear.keep(nameBytes(name, 'name')),
+    [layout.machine_ctx]: number,
+    [layout.machine_context_size]:
+      context === 'bytes' ? whole(initial ?? 0, 'initial: the bytes', 0, contextSizeMax) : 0,
+    [layout.machine_signals]: list(linear, source.signals, 'signals'),
+    [layout.machine_timers]: list(linear, source.timers, 'timers'),
+    [layout.machine_approvals]: list(linear, source.approvals, 'approvals'),
+    [layout.machine_calls]: table(linear, layout.call_spec_SIZE, CALL, specs.map(callRow)),
+    [layout.machine_call_count]: specs.length,
+    [layout.machine_states]: table(linear, layout.state_SIZE, STATE, names.map(stateRow)),
+    [layout.machine_state_count]: names.length,
+    [layout.machine_transitions]: table(linear, layout.transition_SIZE, TRANSITION, transitions.map(transitionRow)),
+    [layout.machine_transition_count]: transitions.length,
+  };
   return {
     name,
-    address,
+    address: table(linear, layout.machine_SIZE, {}, [['machine', {}, words]]),
     names,
-    rows: names.map((name) => states[name]),
-    transitions,
+    handlers: [
+      // by tag: the states first, then the transitions
+      ...names.map((name) => [states[name].enter, states[name].exit]),
+      ...transitions.map(({ guard, action }) => [guard, action]),
+    ],
     json: context === 'json',
     initial: context === 'json' ? jsonOf(initial ?? {}, 'initial') : 'null',
   };
+}
+
+/** A machine that is compiled in. */
+export function ownMachine(linear, address) {
+  const states = linear.u32(address + layout.machine_states);
+  const names = Array.from({ length: linear.u32(address + layout.machine_state_count) }, (_, row) =>
+    linear.textAt(states + row * layout.state_SIZE + layout.state_name),
+  );
+  return { name: linear.textAt(address + layout.machine_name), address, names };
+}
+
+/** A context, as a machine in JavaScript sees it; one that none is known for, as bytes. */
+export function contextOf(machine, bytes) {
+  if (!machine?.json) return bytes;
+  return JSON.parse(bytes.length === 0 ? machine.initial : fromBytes(bytes));
 }

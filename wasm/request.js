@@ -1,7 +1,7 @@
 // What is asked of an agent, as the header's struct.
 
 import * as layout from './layout.js';
-import { whole } from './errors.js';
+import { wholeVersion } from './errors.js';
 
 export const VERBS = {
   create: 1,
@@ -14,32 +14,30 @@ export const VERBS = {
   moveOut: 8,
   moveIn: 9,
 };
-const LAST = Number.MAX_SAFE_INTEGER;
 export const DECISIONS = { approve: 1, reject: 2, edit: 3 };
 
 /** Pushes a request with the options of index.d.ts, and `event`, `target`, `decision`, `data`. Throws E_ARGUMENT. */
 export function pushRequest(linear, verb, agent, options, { event, target, decision, data = options.data }) {
-  const of = layout.request;
-  const at = linear.push(of.SIZE);
-  linear.setU32(at + of.size, of.SIZE);
-  linear.setU32(at + of.verb, verb);
-  linear.setU32(at + of.agent, linear.pushText(agent, 'agent'));
+  const at = linear.push(layout.request_SIZE);
+  linear.setU32(at + layout.request_size, layout.request_SIZE);
+  linear.setU32(at + layout.request_verb, verb);
+  linear.setU32(at + layout.request_agent, linear.pushText(agent, 'agent'));
   if (verb <= VERBS.post)
-    linear.setU32(at + of.event, linear.pushText(event, verb === VERBS.post ? 'signal' : 'machine'));
-  if (verb === VERBS.fork) linear.setU32(at + of.target, linear.pushText(target, 'newAgent'));
-  if (decision !== undefined) linear.setU32(at + of.decision, decision);
-  if (data !== undefined) linear.setBytes(at + of.data, ...linear.pushData(data));
+    linear.setU32(at + layout.request_event, linear.pushText(event, verb === VERBS.post ? 'signal' : 'machine'));
+  if (verb === VERBS.fork) linear.setU32(at + layout.request_target, linear.pushText(target, 'newAgent'));
+  if (decision !== undefined) linear.setU32(at + layout.request_decision, decision);
+  if (data !== undefined) linear.setBytes(at + layout.request_data, ...linear.pushData(data));
   if (options === NONE) return at;
   const { id, expectedVersion, who, effect, digest, version, force } = options;
-  linear.setU32(at + of.id, linear.pushOptional(id, 'id'));
-  linear.setU32(at + of.who, linear.pushOptional(who === '' ? undefined : who, 'who'));
+  linear.setU32(at + layout.request_id, linear.pushOptional(id, 'id'));
+  linear.setU32(at + layout.request_who, linear.pushOptional(who === '' ? undefined : who, 'who'));
   if (expectedVersion !== undefined)
-    linear.setNumber(at + of.expected_version, whole(expectedVersion, 'expectedVersion', 1, LAST));
-  if (effect !== undefined) linear.setEffectId(at + of.effect, effect);
-  if (digest !== undefined) linear.setHex(at + of.digest, digest, 'digest');
+    linear.setNumber(at + layout.request_expected_version, wholeVersion(expectedVersion, 'expectedVersion', 1));
+  if (effect !== undefined) linear.setEffectId(at + layout.request_effect, effect);
+  if (digest !== undefined) linear.setHex(at + layout.request_digest, digest, 'digest');
   if (verb === VERBS.rollback || verb === VERBS.fork)
-    linear.setNumber(at + of.version, whole(version, 'version', verb === VERBS.fork ? 0 : 1, LAST));
-  if (force) linear.setU32(at + of.force, 1);
+    linear.setNumber(at + layout.request_version, wholeVersion(version, 'version', verb === VERBS.fork ? 0 : 1));
+  if (force) linear.setU32(at + layout.request_force, 1);
   return at;
 }
 

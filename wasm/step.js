@@ -1,42 +1,14 @@
 // One event being handled: what a handler written in JavaScript sees, and may stage.
 
 import * as layout from './layout.js';
-import { OK, known, moment, nameOf, refuse, result, printable, whole } from './errors.js';
-import { bytesOf, fromBytes, jsonOf, toBytes } from './linear.js';
+import { OK, isObject, isPromise, known, moment, nameOf, refuse, result, printable, whole } from './errors.js';
+import { bytesOf, encoder, jsonOf, toBytes } from './linear.js';
+import { contextOf } from './machine.js';
+import { readEntry, readEvent } from './records.js';
 
-const EVENT_KINDS = [
-  '',
-  'start',
-  'signal',
-  'result',
-  'failure',
-  'in_doubt',
-  'approved',
-  'rejected',
-  'edited',
-  'expired',
-  'timer',
-  'cancel',
-  'restored',
-  'always',
-  'claim',
-];
 const CACHE_MAX = 4096;
 
-export const kindOfEvent = (kind) => EVENT_KINDS[kind] ?? `${kind}`;
-
-/** Bytes with their two usual readings. */
-export function readable(object) {
-  object.text = () => fromBytes(object.data);
-  object.json = () =>
-    object.data.length === 0 ? undefined : JSON.parse(fromBytes(object.data).replace(/^\ufeff/, ''));
-  return object;
-}
-
-const encoder = new TextEncoder();
 const NONE = new Uint8Array(0);
-
-const isObject = (value) => typeof value === 'object' && value !== null;
 
 /** The objects of a value, each before those that are in it. */
 function objectsOf(value) {
@@ -70,14 +42,12 @@ function isMade(value, made) {
  * made of nothing but what was read here: what a handler put in, others may have, too. The object's text is kept in
  * linear memory: it is encoded there once, and compared and copied there.
  */
-export class Contexts {
+class Contexts {
   #linear;
-  #exports;
   #kept = new Map(); // by the address of the agent's name
 
-  constructor(linear, exports) {
+  constructor(linear) {
     this.#linear = linear;
-    this.#exports = exports;
   }
 
   #keep(agent) {
@@ -93,7 +63,7 @@ export class Contexts {
   /** The context as a value; then comes `write`, or `forget`. */
   take(agent, step, read) {
     const kept = this.#keep(agent);
-    if (kept.value === undefined || this.#exports.step_is_context(step, kept.at, kept.size) === 0) {
+    if (kept.value === undefined || this.#linear.exports.step_is_context(step, kept.at, kept.size) === 0) {
       kept.value = read();
       kept.made = objectsOf(kept.value);
     }
@@ -106,7 +76,7 @@ export class Contexts {
     const kept = this.#keep(agent);
     kept.size = this.#encode(kept, text);
     kept.value = isMade(value, kept.made) ? value : undefined;
-    return this.#exports.step_set_context(step, kept.at, kept.size);
+    return this.#linear.exports.step_set_context(step, kept.at, kept.size);
   }
 
   #encode(kept, text) {
@@ -146,7 +116,8 @@ export class StepError extends Error {
 }
 
 export class Step {
-  #host; // { exports, linear, contexts }
+  #linear;
+  #contexts;
   #step = 0; // address; 0: over
   #machine;
   #guard;
@@ -155,34 +126,35 @@ export class Step {
   #event;
   #size; // address of the context's size, as the engine tells it
 
-  constructor(host) {
-    this.#host = host;
-    this.#size = host.linear.allocate(4);
+  constructor(linear) {
+    this.#linear = linear;
+    this.#contexts = new Contexts(linear);
+    this.#size = linear.allocate(4);
   }
 
   /** For the engine alone: calls a handler. Returns what the engine is to be told. */
-  run(handler, machine, step, guard) {
-    const { exports } = this.#host;
+  run(machine, which, tag, step) {
+    const linear = this.#linear,
+      { exports } = linear;
     this.#step = step;
     this.#machine = machine;
-    this.#guard = guard;
+    this.#guard = which === 0 && tag >= machine.names.length;
     this.#touched = false;
     this.#event = undefined;
     try {
-      const answer = handler(this);
-      if (typeof answer?.then === 'function') {
+      const answer = machine.handlers[tag][which](this);
+      if (isPromise(answer)) {
         answer.then(undefined, () => {});
         throw new TypeError('handlers and guards must be synchronous: begin a call instead');
       }
-      if (guard) return answer ? 1 : 0;
+      if (this.#guard) return answer ? 1 : 0;
       if (this.#touched) this.#writeContext();
       return OK;
     } catch (error) {
-      if (this.#touched) this.#host.contexts.forget(exports.step_agent(step));
+      if (this.#touched) this.#contexts.forget(exports.step_agent(step));
       if (error instanceof StepError && error.code === result.E_MEMORY) return error.code;
       const [code, text] =
         error instanceof StepError ? [error.code, error.message] : [result.E_ARGUMENT, printable(error)];
-      const { linear } = this.#host;
       return linear.frame(() => exports.step_fail(step, code, linear.pushBytes(toBytes(`${text}\0`))));
     } finally {
       this.#step = 0;
@@ -203,43 +175,33 @@ export class Step {
 
   #check(code, what) {
     if (code >= OK) return code;
-    throw new StepError(code, `${what}: ${this.#host.linear.text(this.#host.exports.message(code))} (${nameOf(code)})`);
+    throw new StepError(code, `${what}: ${this.#linear.message(code)} (${nameOf(code)})`);
   }
 
   get event() {
     const step = this.#at;
     if (this.#event !== undefined) return this.#event;
-    const { linear, exports } = this.#host;
-    const at = exports.step_event(step);
-    const of = layout.event;
-    this.#event = readable({
-      kind: kindOfEvent(linear.u32(at + of.kind)),
-      name: linear.text(linear.u32(at + of.name)),
-      code: linear.i32(at + of.code),
-      attempt: linear.u32(at + of.attempt),
-      effect: linear.effectId(at + of.effect),
-      who: linear.text(linear.u32(at + of.who)),
-      data: linear.bytes(at + of.data),
-    });
+    this.#event = readEvent(this.#linear, this.#linear.exports.step_event(step));
     return this.#event;
   }
 
   get agent() {
-    return this.#host.linear.text(this.#host.exports.step_agent(this.#at));
+    return this.#linear.text(this.#linear.exports.step_agent(this.#at));
   }
 
   get version() {
-    return this.#host.exports.step_version(this.#at);
+    return this.#linear.exports.step_version(this.#at);
   }
 
   get now() {
-    return this.#host.exports.step_now(this.#at);
+    return this.#linear.exports.step_now(this.#at);
   }
 
   get context() {
     const step = this.#at;
     if (this.#touched) return this.#value;
-    const { exports, contexts } = this.#host;
+    const contexts = this.#contexts,
+      { exports } = this.#linear;
     this.#value =
       this.#machine.json && !this.#guard
         ? contexts.take(exports.step_agent(step), step, this.#readContext)
@@ -255,15 +217,16 @@ export class Step {
   }
 
   #readContext = () => {
-    const { linear, exports } = this.#host;
+    const linear = this.#linear,
+      { exports } = linear;
     const at = exports.step_context(this.#step, this.#size);
-    const bytes = linear.copy(at, linear.u32(this.#size));
-    if (!this.#machine.json) return bytes;
-    return JSON.parse(bytes.length === 0 ? this.#machine.initial : fromBytes(bytes));
+    return contextOf(this.#machine, linear.copy(at, linear.u32(this.#size)));
   };
 
   #writeContext() {
-    const { linear, exports, contexts } = this.#host;
+    const linear = this.#linear,
+      contexts = this.#contexts,
+      { exports } = linear;
     const step = this.#step;
     const write = () => {
       const bytes = bytesOf(this.#value) ?? refuse(`the context: ${printable(this.#value)} is not bytes`);
@@ -275,9 +238,10 @@ export class Step {
 
   /** Changes or begins something: `verb` has the step's address, and room for an effect's id. Returns that id. */
   #stage(what, verb) {
-    const { linear, exports } = this.#host;
+    const linear = this.#linear,
+      { exports } = linear;
     return linear.frame(() => {
-      const id = linear.push(layout.effect_id.SIZE);
+      const id = linear.push(layout.effect_id_SIZE);
       this.#check(verb(exports, this.#acting, linear, id), what);
       return linear.effectId(id);
     });
@@ -335,15 +299,16 @@ export class Step {
   }
 
   get transcriptCount() {
-    return this.#host.exports.step_entries(this.#at);
+    return this.#linear.exports.step_entries(this.#at);
   }
 
   transcript(index) {
-    const { linear, exports } = this.#host;
+    const linear = this.#linear,
+      { exports } = linear;
     return linear.frame(() => {
-      const entry = linear.push(layout.entry.SIZE);
+      const entry = linear.push(layout.entry_SIZE);
       this.#check(exports.step_entry(this.#at, whole(index, 'index'), entry), `transcript entry ${index}`);
-      return readable({ kind: linear.u32(entry + layout.entry.kind), data: linear.bytes(entry + layout.entry.data) });
+      return readEntry(linear, entry);
     });
   }
 

@@ -14,8 +14,9 @@ const path = (name) => fileURLToPath(new URL(name, import.meta.url));
 const kib = (count) => `${(count / 1024).toFixed(1)} KiB`;
 const table = new Table();
 
-function size(what, bytes, raw, brotli) {
-  const packed = brotliCompressSync(bytes).length;
+/** `files`: each is packed by itself, as it is sent. */
+function size(what, files, raw, brotli) {
+  const total = (sizes) => sizes.reduce((sum, one) => sum + one, 0);
   const line = (how, count, most) =>
     table.line({
       what: `${what}, ${how}`,
@@ -24,21 +25,33 @@ function size(what, bytes, raw, brotli) {
       result: kib(count),
       ...(most && { most: most * 1024, bar: `≤ ${most} KiB` }),
     });
-  line('as it is', bytes.length, raw);
-  line('brotli', packed, brotli);
+  line('as it is', total(files.map((bytes) => bytes.length)), raw);
+  line('brotli', total(files.map((bytes) => brotliCompressSync(bytes).length)), brotli);
 }
 
-size("the engine's .wasm", readFileSync(path('../persistent_agent.wasm')), 48, 20);
-size('the .wasm with the file store', readFileSync(path('../persistent_agent_files.wasm')));
+size("the engine's .wasm", [readFileSync(path('../persistent_agent.wasm'))], 48, 20);
+size('the .wasm with the file store', [readFileSync(path('../persistent_agent_files.wasm'))]);
+
+/** What esbuild makes of index.js: what is there before the first engine opens, and what is loaded when it is wanted. */
+function bundled(bundler, folder) {
+  const flags = ['--bundle', '--minify', '--format=esm', '--splitting', '--log-level=error', `--outdir=${folder}`];
+  const meta = join(folder, 'meta.json');
+  execFileSync(process.execPath, [bundler, path('../index.js'), ...flags, `--metafile=${meta}`], { cwd: folder });
+  const { outputs } = JSON.parse(readFileSync(meta));
+  const first = new Set([Object.keys(outputs).find((name) => outputs[name].entryPoint?.endsWith('/index.js'))]);
+  for (const name of first)
+    for (const { path, kind } of outputs[name].imports) if (kind === 'import-statement') first.add(path);
+  const contents = (names) => names.map((name) => readFileSync(join(folder, name)));
+  return { core: contents([...first]), later: contents(Object.keys(outputs).filter((name) => !first.has(name))) };
+}
 
 const bundler = path('../test/node_modules/esbuild/bin/esbuild');
 if (existsSync(bundler)) {
   const folder = mkdtempSync(join(tmpdir(), 'size-'));
   try {
-    const out = join(folder, 'core.js');
-    const flags = ['--bundle', '--minify', '--format=esm', '--log-level=error', `--outfile=${out}`];
-    execFileSync(process.execPath, [bundler, path('../index.js'), ...flags]);
-    size('the JavaScript core, minified', readFileSync(out), undefined, 12);
+    const { core, later } = bundled(bundler, folder);
+    size('the JavaScript core, minified', core, undefined, 12);
+    size('loaded by the first export or import', later);
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -23,6 +23,8 @@ const FILES = [
   '../linear.js',
   '../machine.js',
   '../options.js',
+  '../portable.js',
+  '../records.js',
   '../request.js',
   '../step.js',
   '../stores/indexeddb.js',

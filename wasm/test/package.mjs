@@ -4,7 +4,6 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { brotliCompressSync } from 'node:zlib';
 import { launch, missing } from './browser/browsers.mjs';
 import { serve } from './browser/server.mjs';
 import { Skip, check, equal, finish, test } from './harness.mjs';
@@ -26,8 +25,19 @@ const engine = await open({ machines: [machine], store: memory(), ...globalThis.
 await engine.create('x', 'm');
 await engine.post('x', 'go');
 const { state, context } = await engine.view('x');
+const copy = await engine.import(await engine.export('x'), { as: 'y' });
 await engine.close();
-console.log(state, JSON.stringify(context));
+console.log(state, JSON.stringify(context), copy);
+`;
+const printed = 'end {"who":"x"} y\n';
+
+const portable = `
+import { open } from 'persistent-agent';
+import { exportAgent, importAgent } from 'persistent-agent/portable';
+const engine = await open({ machines: [{ name: 'm', states: { end: { final: true } } }] });
+await engine.create('x', 'm');
+console.log(await importAgent(engine, await exportAgent(engine, 'x'), { as: 'y' }));
+await engine.close();
 `;
 
 test('packed, and used from an empty project', () => {
@@ -48,7 +58,9 @@ test('packed, and used from an empty project', () => {
   writeFileSync(join(folder, 'package.json'), '{"type":"module","private":true}');
   run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--offline', join(folder, filename)]);
   writeFileSync(join(folder, 'program.mjs'), program);
-  equal(run('node', ['program.mjs']), 'end {"who":"x"}\n');
+  equal(run('node', ['program.mjs']), printed);
+  writeFileSync(join(folder, 'portable.mjs'), portable);
+  equal(run('node', ['portable.mjs']), 'y\n');
   const { exports } = JSON.parse(readFileSync(join(here, '../package.json'), 'utf8'));
   for (const [name, target] of Object.entries(exports)) {
     for (const file of typeof target === 'string' ? [target] : Object.values(target)) {
@@ -57,17 +69,20 @@ test('packed, and used from an empty project', () => {
   }
 });
 
-test('bundled by esbuild', () => {
-  const bundler = join(here, 'node_modules/esbuild/bin/esbuild');
-  if (!existsSync(bundler)) throw new Skip('the npm package esbuild is not installed');
-  writeFileSync(join(folder, 'program.mjs'), program);
-  run('node', [bundler, 'program.mjs', '--bundle', '--minify', '--format=esm', '--outfile=out/program.mjs']);
-  cpSync(join(here, '../persistent_agent.wasm'), join(folder, 'out/persistent_agent.wasm'));
-  equal(run('node', ['out/program.mjs']), 'end {"who":"x"}\n');
-  run('node', [bundler, join(here, '../index.js'), '--bundle', '--minify', '--format=esm', '--outfile=core.js']);
-  const core = readFileSync(join(folder, 'core.js'));
-  console.log(`  the JavaScript core: ${core.length} bytes minified, ${brotliCompressSync(core).length} with brotli`);
-});
+for (const [how, ...flags] of [
+  ['one file', '--outfile=one/program.mjs'],
+  ['files that load others', '--splitting', '--out-extension:.js=.mjs', '--outdir=several'],
+]) {
+  test(`bundled by esbuild: ${how}`, () => {
+    const bundler = join(here, 'node_modules/esbuild/bin/esbuild');
+    if (!existsSync(bundler)) throw new Skip('the npm package esbuild is not installed');
+    writeFileSync(join(folder, 'program.mjs'), program);
+    run('node', [bundler, 'program.mjs', '--bundle', '--minify', '--format=esm', ...flags]);
+    const out = flags.at(-1).split(/[=/]/)[1];
+    cpSync(join(here, '../persistent_agent.wasm'), join(folder, out, 'persistent_agent.wasm'));
+    equal(run('node', [`${out}/program.mjs`]), printed);
+  });
+}
 
 // ---- by Vite, built and from its own server: two pages, the second finds what the first has left
 
@@ -83,8 +98,9 @@ globalThis.outcome = (async () => {
   if (await engine.has('x')) await engine.post('x', 'go');
   else await engine.create('x', 'm');
   const { state, context } = await engine.view('x');
+  const copy = await engine.import(await engine.export('x'), { as: 'copy of ' + state });
   await engine.close();
-  return state + ' ' + JSON.stringify(context);
+  return state + ' ' + JSON.stringify(context) + ' ' + copy;
 })();
 `;
 
@@ -104,7 +120,7 @@ async function inChromium(url) {
   const profile = mkdtempSync(join(folder, 'profile-'));
   const browser = await launch('chromium', { profile });
   try {
-    for (const wanted of ['a {}', 'end {"who":"x"}']) {
+    for (const wanted of ['a {} copy of a', 'end {"who":"x"} copy of end']) {
       const page = await browser.page(url);
       equal(await page.call('data:text/javascript,export const outcome=()=>globalThis.outcome', 'outcome'), wanted);
       await page.close();

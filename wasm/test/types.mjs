@@ -37,6 +37,7 @@ const stores = readdirSync(`${here}../stores`).filter((name) => name.endsWith('.
 
 test('the engine', () => compile('../index.d.ts'));
 for (const name of stores) test(`stores/${name}`, () => compile(`../stores/${name}`));
+test('portable', () => compile('../portable.d.ts'));
 test('the kit', () => compile('../kit.d.ts'));
 test('a program', () => compile('types.example.ts'));
 

@@ -70,11 +70,14 @@ try {
   const { instance } = await WebAssembly.instantiate(readFileSync(join(folder, 'l.wasm')));
   const found = new Uint32Array(instance.exports.memory.buffer, instance.exports.layout(), numbers.length);
   let at = 0;
-  const lines = rows.map(([name, fields]) => {
-    const members = ['SIZE', ...fields].map((field) => `${field}: ${found[at++]}`);
-    return `export const ${name} = { ${members.join(', ')} };`;
+  const constants = rows.map(([name, fields]) => {
+    const members = ['SIZE', ...fields].map((field) => `${name}_${field} = ${found[at++]}`);
+    return `export const ${members.join(', ')};\n`;
   });
-  const text = `// Made by tools/layout.mjs from persistent_agent.h: offsets and sizes in linear memory.\n\n${lines.join('\n')}\n`;
+  const text = `// Made by tools/layout.mjs from persistent_agent.h: STRUCT_FIELD is that field's offset in linear memory, STRUCT_SIZE
+// its struct's size. Constants one by one: bundlers put the number where it is used.
+
+${constants.join('')}`;
   if (process.argv[2] === '--check') {
     if (readFileSync(join(here, '../layout.js'), 'utf8') !== text)
       throw new Error('layout.js is not what the header says: run node wasm/tools/layout.mjs');

@@ -309,6 +309,8 @@ test('without the server: the page opens, draws, and works', async () => {
   await state(page, 'Waiting for a decision');
   await page.keyboard.press('a');
   await state(page, 'Published');
+  const [saved] = await Promise.all([page.waitForEvent('download'), page.click('#export')]); // never loaded until now
+  equal(saved.suggestedFilename(), 'offline.pagent');
   browser.faults = []; // the browser reports each file that the network did not have
   server = await serve(port);
 });

@@ -516,4 +516,13 @@ test('an agent of which only the stream is known can be looked at, and carried e
   await engine.close();
 });
 
+test('import takes the bytes as they are when it is called', async () => {
+  const engine = await opened();
+  const bytes = await engine.export('a');
+  const importing = engine.import(bytes, { as: 'c' });
+  bytes.fill(0);
+  equal(await importing, 'c');
+  await engine.close();
+});
+
 await finish();
