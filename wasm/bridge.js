@@ -210,11 +210,13 @@ export class Bridge {
   #read(request) {
     const linear = this.#linear;
     const of = layout.read;
+    const last = linear.number(request + of.last);
     return this.#store.read({
       stream: linear.hex(request + of.stream),
       mode: MODES[linear.u32(request + of.mode)],
       version: linear.number(request + of.version),
       maxBytes: linear.u32(request + of.capacity),
+      ...(last !== 0 && { last }),
     });
   }
 

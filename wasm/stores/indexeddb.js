@@ -238,7 +238,7 @@ class IndexedDBStore {
   }
 
   /** Where the reading begins; then the blocks. */
-  #find(transaction, { stream, mode, version, maxBytes }, done) {
+  #find(transaction, { stream, mode, version, maxBytes, last = Infinity }, done) {
     const heads = transaction.objectStore('heads'),
       blocks = transaction.objectStore('blocks');
     const answer = { version: 0, blocks: [] };
@@ -249,8 +249,8 @@ class IndexedDBStore {
       if (!head) return;
       answer.version = head.version;
       const from = (first) => {
-        if (first > head.version) return;
-        const ranges = { stream, next: first, last: head.version, room: maxBytes, exact: first !== 0 };
+        if (first > Math.min(head.version, last)) return;
+        const ranges = { stream, next: first, last: Math.min(head.version, last), room: maxBytes, exact: first !== 0 };
         this.#collect(blocks, ranges, answer);
       };
       if (mode === 'newest') from(head.base);

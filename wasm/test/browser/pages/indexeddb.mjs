@@ -323,6 +323,14 @@ export const tests = {
     t.equal(await read('from', 3, 1), [20, [3], false], 'one block at least');
     t.equal(await read('from', 3, 256), [20, [3], false], 'exactly one');
     t.equal(await read('from', 3, 513), [20, [3, 4], false], 'exactly two');
+    for (const [last, wanted] of [
+      [3, [3]],
+      [6, [3, 4, 5, 6]],
+      [99, upTo20(3)],
+    ]) {
+      const answer = await store.read({ stream: a, mode: 'from', version: 3, maxBytes: 1 << 20, last });
+      t.equal([answer.version, versions(answer.blocks)], [20, wanted], `from 3 to ${last}`);
+    }
     t.equal(await store.trim(), 14);
     t.equal(await store.trim(), 0);
     t.equal(await read('newest', 0), [20, upTo20(15), false], 'newest after trim');
