@@ -19,6 +19,7 @@
 const SCHEMA = 2;
 const CHUNK_MAX = 256; // blocks per getAll: bounds the memory that one wrong guess of their sizes costs
 const HEADS_MAX = 1024; // heads per getAll
+const MANY = 16; // reads of one transaction whose heads are asked for together
 const TRIM_MAX = 256; // agents per transaction of trim: writers wait for no longer than that
 const REMEMBERED_MAX = 16384; // heads
 const LAST = '\uffff'; // above every stream
@@ -81,11 +82,11 @@ class IndexedDBStore {
     try {
       if (!this.#database) await this.connect();
       await this.#run('readonly', (transaction) => {
-        for (const [i, { request }] of reads.entries()) {
-          this.#find(transaction, request, (answer) => {
-            answers[i] = answer;
-          });
-        }
+        const find = ({ request }, i, head) => {
+          answers[i] = { version: 0, blocks: [] };
+          if (head) this.#find(transaction, request, head, answers[i]);
+        };
+        readHeads(transaction.objectStore('heads'), reads, find);
       });
       for (const [i, { resolve }] of reads.entries()) resolve(answers[i]);
     } catch (error) {
@@ -238,33 +239,25 @@ class IndexedDBStore {
   }
 
   /** Where the reading begins; then the blocks. */
-  #find(transaction, { stream, mode, version, maxBytes, last = Infinity }, done) {
-    const heads = transaction.objectStore('heads'),
-      blocks = transaction.objectStore('blocks');
-    const answer = { version: 0, blocks: [] };
-    done(answer);
-    const get = heads.get(stream);
-    get.onsuccess = () => {
-      const head = get.result;
-      if (!head) return;
-      answer.version = head.version;
-      const from = (first) => {
-        if (first > Math.min(head.version, last)) return;
-        const ranges = { stream, next: first, last: Math.min(head.version, last), room: maxBytes, exact: first !== 0 };
-        this.#collect(blocks, ranges, answer);
-      };
-      if (mode === 'newest') from(head.base);
-      else if (mode === 'from') from(version || -1);
-      else if (version === 0) from(0);
-      else {
-        const wanted = Math.min(version, head.version),
-          at = blocks.get([stream, wanted]);
-        at.onsuccess = () => {
-          if (at.result) from(wanted - based(at.result));
-          else answer.trimmed = true;
-        };
-      }
+  #find(transaction, { stream, mode, version, maxBytes, last = Infinity }, head, answer) {
+    const blocks = transaction.objectStore('blocks'),
+      end = Math.min(head.version, last);
+    answer.version = head.version;
+    const from = (first) => {
+      if (first <= end)
+        this.#collect(blocks, { stream, next: first, last: end, room: maxBytes, exact: first !== 0 }, answer);
     };
+    if (mode === 'newest') from(head.base);
+    else if (mode === 'from') from(version || -1);
+    else if (version === 0) from(0);
+    else {
+      const wanted = Math.min(version, head.version),
+        at = blocks.get([stream, wanted]);
+      at.onsuccess = () => {
+        if (at.result) from(wanted - based(at.result));
+        else answer.trimmed = true;
+      };
+    }
   }
 
   /** In chunks, for nobody knows how long the blocks are: by the largest of the chunk before. */
@@ -429,6 +422,32 @@ function put(heads, blocks, { stream, epoch, first, blocks: list, summary }) {
   };
   heads.put(head);
   return head;
+}
+
+/** Calls `found` with each of the reads, its index, and its head where there is one. */
+function readHeads(heads, reads, found) {
+  const ask = (read, i) => {
+    const get = heads.get(read.request.stream);
+    get.onsuccess = () => found(read, i, get.result);
+  };
+  if (reads.length < MANY) reads.forEach(ask);
+  else readNeighbours(heads, reads, found, ask);
+}
+
+/** Many at once mostly come from a list, and stand side by side: one request for all of them, then for the few others. */
+function readNeighbours(heads, reads, found, ask) {
+  const streams = reads.map(({ request }) => request.stream).sort(),
+    count = 2 * streams.length;
+  const get = heads.getAll(IDBKeyRange.bound(streams[0], streams.at(-1)), count);
+  get.onsuccess = () => {
+    const near = new Map(get.result.map((head) => [head.stream, head])),
+      seen = get.result.length < count ? LAST : get.result.at(-1).stream;
+    for (const [i, read] of reads.entries()) {
+      const { stream } = read.request;
+      if (stream <= seen) found(read, i, near.get(stream));
+      else ask(read, i);
+    }
+  };
 }
 
 /** A clone of a view takes all of the memory below it along. */

@@ -350,6 +350,34 @@ export const tests = {
     store.close();
   },
 
+  async 'reads at once answer as each alone'(t) {
+    const store = await fresh(),
+      streams = Array.from({ length: 300 }, (_, i) => streamOf(i)).sort(),
+      there = streams.filter((_, i) => i % 7 !== 3);
+    await store.commit(there.map((stream) => makeAppend({ stream, expected: 0, based: 0 })));
+    await store.commit(there.slice(0, 99).map((stream) => makeAppend({ stream, expected: 1 })));
+    const answers = ({ version, blocks }) => [version, versions(blocks)];
+    for (const [what, some, heads] of [
+      ['side by side, some of them missing', streams.slice(100, 150), 0],
+      ['few among many', streams.filter((_, i) => i % 15 === 0), 16],
+      ['the last of all, and one above', [...streams.slice(-20), 'ffffffffffffffff'], 0],
+      ['one twice', [...streams.slice(5, 25), streams[10]], 0],
+      ['few', streams.slice(95, 105), 10],
+    ]) {
+      const requests = some.map((stream, i) =>
+        i % 2 ? newest(stream) : { ...newest(stream), mode: 'from', version: 1 },
+      );
+      let together;
+      const gets = await counted('get', async () => {
+        together = await Promise.all(requests.map((request) => store.read(request)));
+      });
+      t.equal(gets, heads, `${what}: asked one by one`);
+      for (const [i, request] of requests.entries())
+        t.equal(answers(together[i]), answers(await store.read(request)), `${what}, number ${i}`);
+    }
+    store.close();
+  },
+
   async 'trim leaves blocks that the transcript stands in'(t) {
     const store = await fresh();
     await store.commit([
