@@ -612,6 +612,7 @@ typedef struct pagent_read {
     uint32_t capacity;
     uint64_t version;
     uint8_t *buffer; /* receives whole blocks, ascending, as many as fit. None left: OK with count 0 */
+    uint64_t last;   /* not 0: those after this version are not wanted, but a store may return some all the same */
 } pagent_read;
 
 typedef struct pagent_list {
@@ -6021,8 +6022,8 @@ static int pai_reader_failed(pai_reader *reader, int result)
     return result;
 }
 
-/* Asks the store for blocks. OK: reader->io says what is in the buffer. */
-static int pai_reader_fetch(pai_reader *reader, pai_buffer *buffer, uint32_t mode, uint64_t version)
+/* Asks the store for blocks; `last` 0: to the head. OK: reader->io says what is in the buffer. */
+static int pai_reader_fetch(pai_reader *reader, pai_buffer *buffer, uint32_t mode, uint64_t version, uint64_t last)
 {
     pagent_engine *e = reader->engine;
     int result;
@@ -6043,6 +6044,7 @@ static int pai_reader_fetch(pai_reader *reader, pai_buffer *buffer, uint32_t mod
             reader->request.version = version;
             reader->request.buffer = buffer->data;
             reader->request.capacity = buffer->capacity > UINT32_MAX ? UINT32_MAX : (uint32_t)buffer->capacity;
+            reader->request.last = last;
             result = pai_begin_operation(e, PAI_OP_READ, reader, &reader->request.op);
             if (result != PAGENT_OK) return result;
             reader->waiting = 1;
@@ -6119,9 +6121,9 @@ static int pai_reader_read_blocks(pai_reader *reader)
         }
         if (state->version == 0) {
             result = pai_reader_fetch(reader, &reader->blocks,
-                                      reader->until == 0 ? PAGENT_READ_NEWEST : PAGENT_READ_BASE, stop);
+                                      reader->until == 0 ? PAGENT_READ_NEWEST : PAGENT_READ_BASE, stop, 0);
         } else {
-            result = pai_reader_fetch(reader, &reader->blocks, PAGENT_READ_FROM, state->version + 1);
+            result = pai_reader_fetch(reader, &reader->blocks, PAGENT_READ_FROM, state->version + 1, 0);
         }
         if (result != PAGENT_OK) return result;
         reader->at = 0;
@@ -6186,7 +6188,8 @@ static int pai_reader_read_runs(pai_reader *reader)
         if (reader->offsets.size / 4 != run->first_index) return PAGENT_E_CORRUPT;
         if (reader->run_version == 0) reader->run_version = run->first_version;
         while (reader->run_version <= run->last_version) {
-            result = pai_reader_fetch(reader, &reader->run_blocks, PAGENT_READ_FROM, reader->run_version);
+            result =
+                pai_reader_fetch(reader, &reader->run_blocks, PAGENT_READ_FROM, reader->run_version, run->last_version);
             if (result != PAGENT_OK) return result;
             if (reader->run_blocks.size == 0) return PAGENT_E_CORRUPT;
             for (at = 0; at < reader->run_blocks.size && reader->run_version <= run->last_version;) {
@@ -6241,7 +6244,7 @@ static int pai_reader_next(pai_reader *reader)
     if (reader->phase == PAI_READ_FAILED) return reader->result;
     if (reader->phase != PAI_READ_RUNS) {
         if (reader->at >= reader->blocks.size) {
-            result = pai_reader_fetch(reader, &reader->blocks, PAGENT_READ_FROM, reader->state->version + 1);
+            result = pai_reader_fetch(reader, &reader->blocks, PAGENT_READ_FROM, reader->state->version + 1, 0);
             if (result == PAGENT_PENDING) return result;
             if (result != PAGENT_OK) return pai_reader_failed(reader, result);
             reader->at = 0;
@@ -8320,10 +8323,11 @@ static int pai_memory_read(void *ctx, const pagent_read *request, pagent_io *io)
 {
     pagent_memory *memory = (pagent_memory *)ctx;
     const pai_memory_stream *stream = pai_memory_find(memory, request->stream);
-    uint64_t from, next;
+    uint64_t from, next, last;
     size_t start, size = 0;
     if (stream == NULL || stream->summary.version == 0) return PAGENT_OK;
-    io->version = stream->summary.version;
+    last = io->version = stream->summary.version;
+    if (request->last != 0 && request->last < last) last = request->last;
     from = request->mode == PAGENT_READ_NEWEST ? stream->snapshot : request->version;
     if (request->mode == PAGENT_READ_BASE) {
         if (from > stream->summary.version) from = stream->summary.version;
@@ -8331,9 +8335,9 @@ static int pai_memory_read(void *ctx, const pagent_read *request, pagent_io *io)
         else from = stream->first; /* the oldest there is */
     }
     if (from < stream->first) return PAGENT_E_TRIMMED;
-    if (from > stream->summary.version) return PAGENT_OK;
+    if (from > last) return PAGENT_OK;
     start = pai_memory_offset(stream, from);
-    for (next = from; next <= stream->summary.version; next++) {
+    for (next = from; next <= last; next++) {
         size_t end = pai_memory_offset(stream, next + 1);
         if (end - start > request->capacity) break;
         size = end - start;
@@ -11030,6 +11034,7 @@ typedef struct pai_reading { /* a read under way */
     pai_log *log;     /* for old history */
     uint64_t link;    /* of the block read last; 0: none yet */
     uint64_t version; /* of the block wanted next */
+    uint64_t last;    /* no block after this one is wanted */
     uint32_t used;    /* bytes of the buffer */
     uint32_t count;
     uint32_t needed; /* bytes of the block that did not fit; 0: all did */
@@ -11095,7 +11100,7 @@ static int pai_read_chain(pagent_files *files, pai_reading *reading)
 {
     uint32_t count = (uint32_t)(reading->head.version - reading->version + 1);
     int result = pai_collect_chain(&files->heap, &files->table, &reading->node, count, &files->places);
-    while (result == PAGENT_OK && count != 0 && reading->needed == 0) {
+    while (result == PAGENT_OK && count != 0 && reading->version <= reading->last && reading->needed == 0) {
         pai_location place = ((const pai_location *)(const void *)files->places.data)[--count];
         uint64_t offset = (uint64_t)place.line * PAI_LINE;
         pai_segment *segment;
@@ -11229,7 +11234,7 @@ static int pai_read_history(pagent_files *files, pai_reading *reading)
         result = pai_find_history(files, reading);
     }
     files->cursor.stream = 0;
-    while (result == PAGENT_OK && reading->version <= reading->head.version && reading->needed == 0) {
+    while (result == PAGENT_OK && reading->version <= reading->last && reading->needed == 0) {
         pai_segment *segment;
         pai_block header;
         result = pai_walk_step(files, reading, &segment, &header, &here);
@@ -11278,7 +11283,8 @@ static int pai_read_once(pagent_files *files, const pagent_read *request, pagent
     pai_clear(&reading, sizeof reading);
     reading.request = request;
     pai_durable_head(files, head, &reading);
-    io->version = reading.head.version;
+    io->version = reading.last = reading.head.version;
+    if (request->last != 0 && request->last < reading.last) reading.last = request->last;
     if ((reading.head.flags & PAGENT_IS_DAMAGED) &&
         (request->mode == PAGENT_READ_NEWEST || reading.head.version == 0 || request->version > reading.head.version)) {
         return PAGENT_E_CORRUPT;

@@ -403,11 +403,13 @@ static inline void kit_contract_sizes(kit *k)
     CHECK_EQ(kit_check(k, ORACLE_STRICT), PAGENT_OK);
 }
 
-static inline int kit_read(kit *k, uint32_t mode, uint64_t version, uint8_t *buffer, uint32_t capacity, pagent_io *io)
+static inline int kit_read_until(kit *k, uint32_t mode, uint64_t version, uint64_t last, uint8_t *buffer,
+                                 uint32_t capacity, pagent_io *io)
 {
     pagent_read request;
     memset(&request, 0, sizeof request);
     memset(io, 0, sizeof *io);
+    request.last = last;
     request.op = ++k->op;
     request.stream = k->streams[0].id;
     request.mode = mode;
@@ -415,6 +417,11 @@ static inline int kit_read(kit *k, uint32_t mode, uint64_t version, uint8_t *buf
     request.buffer = buffer;
     request.capacity = capacity;
     return k->store.read(k->store.ctx, &request, io);
+}
+
+static inline int kit_read(kit *k, uint32_t mode, uint64_t version, uint8_t *buffer, uint32_t capacity, pagent_io *io)
+{
+    return kit_read_until(k, mode, version, 0, buffer, capacity, io);
 }
 
 static inline void kit_contract_read(kit *k)
@@ -447,6 +454,12 @@ static inline void kit_contract_read(kit *k)
     CHECK_EQ(pai_get64(buffer + 24), 5);
     CHECK_EQ(io.count, 5);
     CHECK_EQ(io.version, 9);
+    CHECK_EQ(kit_read_until(k, PAGENT_READ_FROM, 2, 6, buffer, 16384, &io), PAGENT_OK); /* some in the middle */
+    CHECK_EQ(pai_get64(buffer + 24), 2);
+    CHECK_EQ(io.count, 5);
+    CHECK_EQ(io.version, 9);
+    CHECK_EQ(kit_read_until(k, PAGENT_READ_FROM, 8, 99, buffer, 16384, &io), PAGENT_OK);
+    CHECK_EQ(io.count, 2);
     CHECK_EQ(kit_read(k, PAGENT_READ_FROM, 10, buffer, 16384, &io), PAGENT_OK);
     CHECK_EQ(io.count, 0);
     CHECK_EQ(io.version, 9);

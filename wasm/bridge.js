@@ -50,12 +50,14 @@ export class Bridge {
 
   read(request, io) {
     const linear = this.#linear;
+    const last = linear.number(request + layout.read_last);
     const ask = () =>
       this.#store.read({
         stream: linear.hex(request + layout.read_stream),
         mode: MODES[linear.u32(request + layout.read_mode)],
         version: linear.number(request + layout.read_version),
         maxBytes: linear.u32(request + layout.read_capacity),
+        ...(last !== 0 && { last }),
       });
     return this.#answer(request + layout.read_op, io, ask, (answer, to) => this.#readDone(request, answer, to));
   }

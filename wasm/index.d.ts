@@ -521,6 +521,8 @@ export interface Read {
   version: number;
   /** Stop before exceeding this many bytes, but return one block at least: the engine reads on by "from". */
   maxBytes: number;
+  /** Those after this version are not wanted, but a store may return some all the same. Absent: to the head. */
+  last?: number;
 }
 
 export interface ReadResult {

@@ -499,6 +499,18 @@ const checks = {
       }
       holds((await readAll(store, { stream: journal.stream, maxBytes })).blocks, journal, 1);
     }
+    for (const last of [5, 9, 99]) {
+      const { blocks, version } = await store.read({
+        stream: journal.stream,
+        mode: 'from',
+        version: 5,
+        maxBytes: 1e6,
+        last,
+      });
+      equal(version, 20, 'the head');
+      ok(blocks.length > Math.min(last, 20) - 5, `last ${last}: only ${blocks.length} blocks`);
+      holds(blocks, journal, 5, 4 + blocks.length);
+    }
   },
 
   async 'order over many versions'(kit) {

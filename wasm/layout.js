@@ -16,7 +16,7 @@ export const trace_SIZE = 56, trace_kind = 0, trace_code = 4, trace_stream = 8, 
 export const summary_SIZE = 40, summary_stream = 0, summary_version = 8, summary_due_ms = 16, summary_time_ms = 24, summary_state = 32, summary_status = 34, summary_flags = 35;
 export const io_SIZE = 40, io_size = 0, io_count = 4, io_version = 8, io_next_due_ms = 16, io_stream = 24, io_cursor = 32;
 export const append_SIZE = 96, append_op = 0, append_stream = 8, append_expected = 16, append_epoch = 24, append_blocks = 32, append_size = 36, append_count = 40, append_flags = 44, append_first = 48, append_summary = 56;
-export const read_SIZE = 40, read_op = 0, read_stream = 8, read_mode = 16, read_version = 24, read_buffer = 32, read_capacity = 20;
+export const read_SIZE = 48, read_op = 0, read_stream = 8, read_mode = 16, read_version = 24, read_buffer = 32, read_capacity = 20, read_last = 40;
 export const list_SIZE = 40, list_op = 0, list_cursor = 8, list_due_before_ms = 16, list_flags = 24, list_capacity = 28, list_items = 32;
 export const trim_SIZE = 8, trim_op = 0;
 export const limits_SIZE = 68, limits_size = 0, limits_context_size_max = 4, limits_payload_size_max = 8, limits_block_size_max = 12, limits_effects_max = 16, limits_mailbox_max = 20, limits_dedupe_count = 24, limits_loaded_max = 28, limits_requests_max = 32, limits_always_max = 36, limits_splices_max = 40, limits_snapshot_factor = 44, limits_snapshot_floor = 48, limits_inbox_interval_ms = 52, limits_idle_seal_ms = 56, limits_retry_pause_ms = 60, limits_full_snapshots = 64;

@@ -697,8 +697,8 @@ network();
 recall();
 navigator.serviceWorker?.register('./service-worker.js').catch((error) => console.warn('no offline copy:', error));
 try {
-  await desk.start();
-  await refresh(null);
+  await desk.start(); // its role, which has come, begins the first look
+  await refresh();
 } catch (error) {
   fault(error);
 }

@@ -192,17 +192,24 @@ export class Desk extends EventTarget {
     return blocks;
   }
 
-  /** The newest views of these streams, or of all documents. */
+  /** The newest views of these streams, or of all documents; the first are read while the others are being listed. */
   async documents(streams) {
-    if (streams === undefined) {
-      streams = [];
-      for await (const { stream } of this.#engine.agents()) streams.push(stream);
-    }
     const views = [];
-    for (let at = 0; at < streams.length; at += TOGETHER) {
-      const some = streams.slice(at, at + TOGETHER);
-      views.push(...(await Promise.all(some.map((stream) => this.#engine.view({ stream })))));
+    let some = [],
+      reading;
+    const read = async () => {
+      await reading;
+      reading = Promise.all(some.splice(0).map((stream) => this.#engine.view({ stream }))).then((found) => {
+        views.push(...found);
+      });
+      reading.catch(() => {}); // heard at the next await
+    };
+    for await (const { stream } of streams?.map((stream) => ({ stream })) ?? this.#engine.agents()) {
+      some.push(stream);
+      if (some.length >= TOGETHER) await read();
     }
+    await read();
+    await reading;
     return views;
   }
 

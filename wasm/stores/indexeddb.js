@@ -4,18 +4,30 @@
 //           index "due" over [due, stream]; an agent that is never due has due: null, and is not in it
 //   blocks  [stream, version] -> Uint8Array
 //   meta    "id" -> a random name drawn when the database was made
+//           "writer" -> the random name of the connection that wrote heads last
 //
 // One commit() is one readwrite transaction. The browser runs overlapping ones after each other, in all tabs, so a
 // compare inside the transaction is sound without any lock. It begins boldly: the heads are asked for and the blocks
 // are added in the same breath, and the answer about the heads decides whether to commit or to abort. That saves a
 // round trip to the browser's storage process per commit. Only after an abort is it done again cautiously, head by
 // head, to find out which appends are refused.
+//
+// A connection that finds its own name as the writer knows that nobody else has written a head since: those that it
+// wrote itself are what it remembers, and one question, who wrote last, takes the place of one for each agent. Schema 1
+// is the same without a writer: its pages must not write any more, which is all that the upgrade is for.
 
-const SCHEMA = 1;
+const SCHEMA = 2;
 const CHUNK_MAX = 256; // blocks per getAll: bounds the memory that one wrong guess of their sizes costs
 const HEADS_MAX = 1024; // heads per getAll
+const MANY = 16; // reads of one transaction whose heads are asked for together
 const TRIM_MAX = 256; // agents per transaction of trim: writers wait for no longer than that
+const REMEMBERED_MAX = 16384; // heads
 const LAST = '\uffff'; // above every stream
+
+// How a commit goes about it; the next one is tried where one has to be aborted.
+const TRUSTING = 0, // judged by the heads that are remembered
+  BOLD = 1,
+  CAUTIOUS = 2;
 
 /** Opens the database, makes it if there is none. */
 export async function indexedDB(name, options = {}) {
@@ -30,6 +42,7 @@ class IndexedDBStore {
   #options;
   #strength;
   #database = null;
+  #memory = null; // of the connection's
   #id = null;
   #connecting = null;
   #ended = null; // why nothing goes on here
@@ -52,7 +65,7 @@ class IndexedDBStore {
     if (this.readOnly) return Promise.reject(new Error(`${this.#name}: opened for reading only`));
     if (appends.length === 0) return Promise.resolve([]);
     if (!this.#database) return this.connect().then(() => this.commit(appends));
-    return this.#write(appends, true);
+    return this.#write(appends, this.#memory.allows(appends) ? TRUSTING : BOLD);
   }
 
   read(request) {
@@ -69,11 +82,11 @@ class IndexedDBStore {
     try {
       if (!this.#database) await this.connect();
       await this.#run('readonly', (transaction) => {
-        for (const [i, { request }] of reads.entries()) {
-          this.#find(transaction, request, (answer) => {
-            answers[i] = answer;
-          });
-        }
+        const find = ({ request }, i, head) => {
+          answers[i] = { version: 0, blocks: [] };
+          if (head) this.#find(transaction, request, head, answers[i]);
+        };
+        readHeads(transaction.objectStore('heads'), reads, find);
       });
       for (const [i, { resolve }] of reads.entries()) resolve(answers[i]);
     } catch (error) {
@@ -149,6 +162,7 @@ class IndexedDBStore {
     }
     this.durability = durability === 'strict' ? 'power' : 'process';
     this.#database = database;
+    this.#memory = new Memory();
   }
 
   #end(reason, tell) {
@@ -163,7 +177,11 @@ class IndexedDBStore {
 
   #begin(mode) {
     try {
-      return this.#database.transaction(['heads', 'blocks'], mode, this.#strength);
+      return this.#database.transaction(
+        mode === 'readonly' ? ['heads', 'blocks'] : ['heads', 'blocks', 'meta'],
+        mode,
+        this.#strength,
+      );
     } catch (error) {
       if (error.name === 'InvalidStateError') this.#database = null; // closed under us: the next request reconnects
       throw error;
@@ -183,39 +201,29 @@ class IndexedDBStore {
     });
   }
 
-  #write(appends, boldly) {
+  #write(appends, way) {
+    const memory = this.#memory;
     return new Promise((resolve, reject) => {
-      const transaction = this.#begin('readwrite');
-      const heads = transaction.objectStore('heads'),
-        blocks = transaction.objectStore('blocks');
-      const results = new Array(appends.length),
-        made = new Map();
-      let open = appends.length,
-        refused = false;
+      const transaction = this.#begin('readwrite'),
+        commit = new Commit(transaction, appends, way, memory);
+      memory.open++;
       transaction.oncomplete = () => {
-        this.#tell(appends, results);
-        resolve(results);
+        memory.open--;
+        memory.learn(commit);
+        this.#tell(appends, commit.results);
+        resolve(commit.results);
       };
       transaction.onabort = () => {
+        memory.open--;
+        memory.forget();
         const name = transaction.error?.name;
         if (name === 'QuotaExceededError') resolve(appends.map(() => ({ result: 'no-space' })));
-        else if (boldly && (refused || name === 'ConstraintError')) resolve(this.#write(appends, false));
+        else if (way !== CAUTIOUS && (commit.refused || name === 'ConstraintError'))
+          resolve(this.#write(appends, way + 1));
         else reject(failure(this.#name, transaction.error));
       };
       try {
-        for (let i = 0; i < appends.length; i++) {
-          const append = appends[i],
-            get = heads.get(append.stream);
-          get.onsuccess = () => {
-            results[i] = judge(append, boldly ? get.result : (made.get(append.stream) ?? get.result));
-            if (results[i].result !== 'ok') refused = true;
-            else if (!boldly) made.set(append.stream, put(heads, blocks, append));
-            if (--open !== 0) return;
-            if (boldly && refused) transaction.abort();
-            else transaction.commit?.(); // rather than after one more round trip
-          };
-          if (boldly) put(heads, blocks, append);
-        }
+        commit.begin();
       } catch (error) {
         // a block that cannot be cloned
         reject(error);
@@ -231,33 +239,25 @@ class IndexedDBStore {
   }
 
   /** Where the reading begins; then the blocks. */
-  #find(transaction, { stream, mode, version, maxBytes }, done) {
-    const heads = transaction.objectStore('heads'),
-      blocks = transaction.objectStore('blocks');
-    const answer = { version: 0, blocks: [] };
-    done(answer);
-    const get = heads.get(stream);
-    get.onsuccess = () => {
-      const head = get.result;
-      if (!head) return;
-      answer.version = head.version;
-      const from = (first) => {
-        if (first > head.version) return;
-        const ranges = { stream, next: first, last: head.version, room: maxBytes, exact: first !== 0 };
-        this.#collect(blocks, ranges, answer);
-      };
-      if (mode === 'newest') from(head.base);
-      else if (mode === 'from') from(version || -1);
-      else if (version === 0) from(0);
-      else {
-        const wanted = Math.min(version, head.version),
-          at = blocks.get([stream, wanted]);
-        at.onsuccess = () => {
-          if (at.result) from(wanted - based(at.result));
-          else answer.trimmed = true;
-        };
-      }
+  #find(transaction, { stream, mode, version, maxBytes, last = Infinity }, head, answer) {
+    const blocks = transaction.objectStore('blocks'),
+      end = Math.min(head.version, last);
+    answer.version = head.version;
+    const from = (first) => {
+      if (first <= end)
+        this.#collect(blocks, { stream, next: first, last: end, room: maxBytes, exact: first !== 0 }, answer);
     };
+    if (mode === 'newest') from(head.base);
+    else if (mode === 'from') from(version || -1);
+    else if (version === 0) from(0);
+    else {
+      const wanted = Math.min(version, head.version),
+        at = blocks.get([stream, wanted]);
+      at.onsuccess = () => {
+        if (at.result) from(wanted - based(at.result));
+        else answer.trimmed = true;
+      };
+    }
   }
 
   /** In chunks, for nobody knows how long the blocks are: by the largest of the chunk before. */
@@ -290,6 +290,114 @@ class IndexedDBStore {
 
 // ---- what a commit does ---------------------------------------------------------------------------------------------
 
+class Commit {
+  results;
+  refused = false; // so not in this way
+  alone = false; // nobody else has written since this connection did
+  made = new Map(); // heads, by stream
+  #transaction;
+  #way;
+  #memory;
+  #heads;
+  #blocks;
+  #meta;
+  #open = 1; // answers that are missing
+
+  constructor(transaction, appends, way, memory) {
+    this.#transaction = transaction;
+    this.appends = appends;
+    this.#way = way;
+    this.#memory = memory;
+    this.results = new Array(appends.length);
+    [this.#heads, this.#blocks, this.#meta] = ['heads', 'blocks', 'meta'].map((name) => transaction.objectStore(name));
+  }
+
+  begin() {
+    const writer = this.#meta.get('writer');
+    writer.onsuccess = () => {
+      this.alone = writer.result === this.#memory.name;
+      if (this.#way === TRUSTING && !this.alone) this.refused = true;
+      this.#answered();
+    };
+    for (const [i, append] of this.appends.entries()) {
+      if (this.#way === TRUSTING && this.#memory.heads.has(append.stream)) this.results[i] = { result: 'ok' };
+      else this.#ask(i, append);
+      if (this.#way !== CAUTIOUS) this.#put(append);
+    }
+  }
+
+  #ask(i, append) {
+    const get = this.#heads.get(append.stream);
+    this.#open++;
+    get.onsuccess = () => {
+      // cautiously, all was asked before anything is put
+      const head = this.#way === CAUTIOUS ? (this.made.get(append.stream) ?? get.result) : get.result;
+      this.results[i] = judge(append, head);
+      if (this.results[i].result !== 'ok') this.refused = true;
+      else if (this.#way === CAUTIOUS) this.#put(append);
+      this.#answered();
+    };
+  }
+
+  #put(append) {
+    this.made.set(append.stream, put(this.#heads, this.#blocks, append));
+  }
+
+  #answered() {
+    if (--this.#open !== 0) return;
+    if (this.refused && this.#way !== CAUTIOUS) {
+      this.#transaction.abort();
+      return;
+    }
+    if (!this.alone && this.made.size !== 0) this.#meta.put(this.#memory.name, 'writer');
+    this.#transaction.commit?.(); // rather than after one more round trip
+  }
+}
+
+/**
+ * The heads that a connection has written, for as long as it is the one that wrote last. A new connection begins with
+ * none and with a new name: what the browser keeps of an earlier one's writing after a crash is not known here.
+ */
+class Memory {
+  name = crypto.getRandomValues(new Uint32Array(4)).join(' ');
+  heads = new Map(); // stream -> head, the one written longest ago first
+  open = 0; // commits under way, whose end is not known
+  #alone = false;
+
+  /** Whether appends may be tried without asking for the heads that are in here. Refused ones have to be asked for. */
+  allows(appends) {
+    if (!this.#alone || this.open !== 0) return false;
+    const made = new Map();
+    for (const append of appends) {
+      const { stream, epoch, summary } = append,
+        head = made.get(stream) ?? this.heads.get(stream);
+      if (head === undefined) continue;
+      if (judge(append, head).result !== 'ok') return false;
+      made.set(stream, { version: summary.version, epoch });
+    }
+    return true;
+  }
+
+  /** Only a commit that found this connection's name lets the next one trust: tabs that take turns would abort each. */
+  learn({ alone, made }) {
+    if (!alone) this.heads.clear();
+    this.#alone = alone;
+    for (const [stream, { version, epoch }] of made) {
+      this.heads.delete(stream);
+      this.heads.set(stream, { version, epoch });
+    }
+    for (const stream of this.heads.keys()) {
+      if (this.heads.size <= REMEMBERED_MAX) break;
+      this.heads.delete(stream);
+    }
+  }
+
+  forget() {
+    this.heads.clear();
+    this.#alone = false;
+  }
+}
+
 function judge({ expected, epoch, first, blocks: [block] }, head) {
   const version = head?.version ?? 0;
   if (version !== expected) return { result: 'conflict', version };
@@ -314,6 +422,32 @@ function put(heads, blocks, { stream, epoch, first, blocks: list, summary }) {
   };
   heads.put(head);
   return head;
+}
+
+/** Calls `found` with each of the reads, its index, and its head where there is one. */
+function readHeads(heads, reads, found) {
+  const ask = (read, i) => {
+    const get = heads.get(read.request.stream);
+    get.onsuccess = () => found(read, i, get.result);
+  };
+  if (reads.length < MANY) reads.forEach(ask);
+  else readNeighbours(heads, reads, found, ask);
+}
+
+/** Many at once mostly come from a list, and stand side by side: one request for all of them, then for the few others. */
+function readNeighbours(heads, reads, found, ask) {
+  const streams = reads.map(({ request }) => request.stream).sort(),
+    count = 2 * streams.length;
+  const get = heads.getAll(IDBKeyRange.bound(streams[0], streams.at(-1)), count);
+  get.onsuccess = () => {
+    const near = new Map(get.result.map((head) => [head.stream, head])),
+      seen = get.result.length < count ? LAST : get.result.at(-1).stream;
+    for (const [i, read] of reads.entries()) {
+      const { stream } = read.request;
+      if (stream <= seen) found(read, i, near.get(stream));
+      else ask(read, i);
+    }
+  };
 }
 
 /** A clone of a view takes all of the memory below it along. */
@@ -401,7 +535,8 @@ function trimSome(transaction, from, done) {
 function openDatabase(name, { factory = globalThis.indexedDB, blocked }) {
   return new Promise((resolve, reject) => {
     const request = factory.open(name, SCHEMA);
-    request.onupgradeneeded = () => {
+    request.onupgradeneeded = ({ oldVersion }) => {
+      if (oldVersion !== 0) return;
       const database = request.result;
       database.createObjectStore('heads', { keyPath: 'stream' }).createIndex('due', ['due', 'stream']);
       database.createObjectStore('blocks');

@@ -22,7 +22,7 @@ const structs = {
   summary: 'stream version due_ms time_ms state status flags',
   io: 'size count version next_due_ms stream cursor',
   append: 'op stream expected epoch blocks size count flags first summary',
-  read: 'op stream mode version buffer capacity',
+  read: 'op stream mode version buffer capacity last',
   list: 'op cursor due_before_ms flags capacity items',
   trim: 'op',
   limits: `size context_size_max payload_size_max block_size_max effects_max mailbox_max dedupe_count loaded_max

@@ -21,6 +21,46 @@ const raw = (name, version, upgrade) =>
     request.onerror = () => reject(request.error);
   });
 
+/** What of a kind is asked of object stores while `work` runs. */
+async function counted(kind, work) {
+  const { prototype } = IDBObjectStore,
+    real = prototype[kind];
+  let count = 0;
+  prototype[kind] = function (...args) {
+    count++;
+    return real.apply(this, args);
+  };
+  try {
+    await work();
+  } finally {
+    prototype[kind] = real;
+  }
+  return count;
+}
+
+/** Two connections to one database; the first has written these agents alone, up to version 3, and judges by memory. */
+async function twoConnections(streams) {
+  const name = `page-${Date.now()}-${++number}`,
+    [mine, other] = [await openStore(name), await openStore(name)];
+  for (let expected = 0; expected < 3; expected++)
+    await mine.commit(streams.map((stream) => makeAppend({ stream, expected, based: expected })));
+  return { name, mine, other };
+}
+
+/** Two versions, the latter with a snapshot; then what is before is removed, so that nothing stands where the first was. */
+async function moveOn(store, stream, expected = 3) {
+  const append = makeAppend({ stream, expected, count: 2 });
+  append.blocks[1] = makeBlock({ stream, version: expected + 2, based: 0 });
+  const [answer] = await Promise.all([store.commit([append]), store.trim()]);
+  return answer;
+}
+
+const request = (asked) =>
+  new Promise((resolve, reject) => {
+    asked.onsuccess = () => resolve(asked.result);
+    asked.onerror = () => reject(asked.error);
+  });
+
 export const tests = {
   async 'an append is read back'(t) {
     const store = await fresh();
@@ -79,6 +119,169 @@ export const tests = {
     store.close();
   },
 
+  async 'who wrote alone asks who wrote last, and for no head'(t) {
+    const streams = Array.from({ length: 100 }, (_, i) => streamOf(i)),
+      others = streams.map((_, i) => streamOf(100 + i)),
+      { mine, other } = await twoConnections(streams);
+    const gets = (store, list, expected) =>
+      counted('get', async () => {
+        const results = await store.commit(list.map((stream) => makeAppend({ stream, expected })));
+        t.equal(results.filter(({ result }) => result === 'ok').length, 100, 'all go in');
+      });
+    t.equal(await gets(mine, streams, 3), 1, 'alone');
+    t.equal(await gets(other, others, 0), 101, 'not known yet');
+    t.equal(await gets(mine, streams, 4), 102, 'tried, aborted, asked for');
+    t.equal(await gets(other, others, 1), 101, 'in turns: nothing is tried in vain');
+    t.equal(await gets(mine, streams, 5), 101, 'in turns');
+    t.equal(await gets(mine, streams, 6), 101, 'alone, as it turns out');
+    t.equal(await gets(mine, streams, 7), 1, 'alone again');
+    const c = streamOf(200),
+      mixed = [makeAppend({ stream: streams[0], expected: 8 }), makeAppend({ stream: c, expected: 0, based: 0 })];
+    t.equal(
+      await counted('get', async () => t.equal(await mine.commit(mixed), [{ result: 'ok' }, { result: 'ok' }])),
+      2,
+      'and for a head that is new here',
+    );
+    t.equal(
+      await mine.commit([makeAppend({ stream: streams[0], expected: 9 }), makeAppend({ stream: c, expected: 0 })]),
+      [{ result: 'ok' }, { result: 'conflict', version: 1 }],
+      'each judged alone',
+    );
+    for (const store of [mine, other]) store.close();
+  },
+
+  async 'a head that another connection moved is not known any more: rule H'(t) {
+    const { mine, other } = await twoConnections([a]);
+    t.equal(await moveOn(other, a), [{ result: 'ok' }]);
+    t.equal(await mine.commit([makeAppend({ stream: a, expected: 3 })]), [{ result: 'conflict', version: 5 }]);
+    t.equal(
+      (await mine.read({ stream: a, mode: 'from', version: 4, maxBytes: 999 })).trimmed,
+      true,
+      'nothing came back',
+    );
+    t.equal((await mine.read(newest(a))).version, 5);
+    t.equal(await mine.commit([makeAppend({ stream: a, expected: 5 })]), [{ result: 'ok' }]);
+    for (const store of [mine, other]) store.close();
+  },
+
+  async 'nor is one after commits to other agents'(t) {
+    const { mine, other } = await twoConnections([a, b]);
+    const both = (expected) => mine.commit([a, b].map((stream) => makeAppend({ stream, expected })));
+    t.equal(await other.commit([makeAppend({ stream: c, expected: 0, based: 0 })]), [{ result: 'ok' }]);
+    t.equal(await both(3), [{ result: 'ok' }, { result: 'ok' }], 'tried, aborted, asked for');
+    t.equal(await moveOn(other, b, 4), [{ result: 'ok' }]);
+    for (let expected = 4; expected < 7; expected++)
+      t.equal(await mine.commit([makeAppend({ stream: a, expected })]), [{ result: 'ok' }], 'alone again');
+    t.equal(await mine.commit([makeAppend({ stream: b, expected: 4 })]), [{ result: 'conflict', version: 6 }]);
+    t.equal(await mine.commit([makeAppend({ stream: c, expected: 0, based: 0 })]), [
+      { result: 'conflict', version: 1 },
+    ]);
+    t.equal(await other.commit([makeAppend({ stream: a, expected: 6 })]), [{ result: 'conflict', version: 7 }]);
+    t.equal((await mine.read(newest(b))).version, 6);
+    for (const store of [mine, other]) store.close();
+  },
+
+  async 'an epoch that another connection raised fences'(t) {
+    const { mine, other } = await twoConnections([a, b]);
+    t.equal(await other.commit([makeAppend({ stream: a, expected: 3, epoch: 2 })]), [{ result: 'ok' }]);
+    t.equal(await mine.commit([makeAppend({ stream: b, expected: 3 }), makeAppend({ stream: a, expected: 4 })]), [
+      { result: 'ok' },
+      { result: 'fenced' },
+    ]);
+    t.equal(await mine.commit([makeAppend({ stream: b, expected: 4, epoch: 2 })]), [{ result: 'ok' }]);
+    t.equal(await mine.commit([makeAppend({ stream: b, expected: 5, epoch: 2 })]), [{ result: 'ok' }]);
+    t.equal(await mine.commit([makeAppend({ stream: b, expected: 6 })]), [{ result: 'fenced' }], 'from memory, too');
+    for (const store of [mine, other]) store.close();
+  },
+
+  async 'commits under way are not judged by what was before them'(t) {
+    const { mine, other } = await twoConnections([a]);
+    const [moved, [late]] = await Promise.all([moveOn(mine, a), mine.commit([makeAppend({ stream: a, expected: 3 })])]);
+    t.equal([...moved, late], [{ result: 'ok' }, { result: 'conflict', version: 5 }]);
+    await mine.commit([makeAppend({ stream: a, expected: 5 })]);
+    await mine.commit([makeAppend({ stream: a, expected: 6 })]); // judged by memory again
+    const append = makeAppend({ stream: a, expected: 7 });
+    append.summary.status = () => {};
+    const [broken, next] = await Promise.allSettled([
+      mine.commit([append]),
+      mine.commit([makeAppend({ stream: a, expected: 8 })]),
+    ]);
+    t.equal(
+      [broken.status, next.value],
+      ['rejected', [{ result: 'conflict', version: 7 }]],
+      'what is aborted never was',
+    );
+    t.equal(await mine.commit([makeAppend({ stream: a, expected: 7 })]), [{ result: 'ok' }]);
+    for (const store of [mine, other]) store.close();
+  },
+
+  async 'a database that was made anew below a connection does not look unchanged'(t) {
+    const { name, mine, other } = await twoConnections([a]),
+      database = await raw(name);
+    const transaction = database.transaction(['heads', 'blocks', 'meta'], 'readwrite');
+    for (const part of ['heads', 'blocks', 'meta']) transaction.objectStore(part).clear();
+    await new Promise((resolve) => {
+      transaction.oncomplete = resolve;
+    });
+    database.close();
+    t.equal(await mine.commit([makeAppend({ stream: a, expected: 3 })]), [{ result: 'conflict', version: 0 }]);
+    t.equal((await mine.list({ limit: 9 })).items, [], 'nothing was written');
+    for (const store of [mine, other]) store.close();
+  },
+
+  async 'a database of the first schema goes on, and pages of it do not write any more'(t) {
+    const name = `page-${Date.now()}-${++number}`;
+    const old = await raw(name, 1, (database) => {
+      database.createObjectStore('heads', { keyPath: 'stream' }).createIndex('due', ['due', 'stream']);
+      database.createObjectStore('blocks');
+      database.createObjectStore('meta').put('its id', 'id');
+    });
+    const write = (expected) => {
+      const { blocks, summary } = makeAppend({ stream: a, expected, based: expected, due: 77 });
+      const transaction = old.transaction(['heads', 'blocks'], 'readwrite');
+      transaction.objectStore('blocks').add(blocks[0], [a, expected + 1]);
+      transaction.objectStore('heads').put({ ...summary, epoch: 4, base: 1 });
+      return new Promise((resolve) => {
+        transaction.oncomplete = resolve;
+      });
+    };
+    for (let expected = 0; expected < 3; expected++) await write(expected);
+    let blocked = 0,
+      told = 0;
+    old.onversionchange = () => {
+      told++;
+    };
+    const opening = openStore(name, {
+      blocked: () => {
+        blocked++;
+        old.close(); // as a page of the first schema does when it is told
+      },
+    });
+    const store = await opening;
+    t.equal([told, blocked], [1, 1], 'it waits for the older page');
+    await t.throws(raw(name, 1), /version/i);
+    const { version, blocks } = await store.read(newest(a));
+    t.equal([version, versions(blocks)], [3, [1, 2, 3]], 'nothing is lost');
+    for (let expected = 0; expected < 3; expected++)
+      t.check(same(blocks[expected], makeAppend({ stream: a, expected, based: expected }).blocks[0]), 'same bytes');
+    const due = await store.list({ dueBefore: 77, limit: 9 });
+    t.equal(
+      due.items.map((item) => item.stream),
+      [a],
+      'the index too',
+    );
+    t.equal(await store.commit([makeAppend({ stream: a, expected: 3 })]), [{ result: 'fenced' }]);
+    t.equal(await store.commit([makeAppend({ stream: a, expected: 2, epoch: 4 })]), [
+      { result: 'conflict', version: 3 },
+    ]);
+    for (let expected = 3; expected < 7; expected++)
+      t.equal(await store.commit([makeAppend({ stream: a, expected, epoch: 4 })]), [{ result: 'ok' }]);
+    store.close();
+    const database = await raw(name);
+    t.equal(await request(database.transaction('meta').objectStore('meta').get('id')), 'its id', 'the same database');
+    database.close();
+  },
+
   async 'views of a larger memory, and shared ones, are copied'(t) {
     const name = `page-${Date.now()}-${++number}`,
       store = await openStore(name);
@@ -120,6 +323,14 @@ export const tests = {
     t.equal(await read('from', 3, 1), [20, [3], false], 'one block at least');
     t.equal(await read('from', 3, 256), [20, [3], false], 'exactly one');
     t.equal(await read('from', 3, 513), [20, [3, 4], false], 'exactly two');
+    for (const [last, wanted] of [
+      [3, [3]],
+      [6, [3, 4, 5, 6]],
+      [99, upTo20(3)],
+    ]) {
+      const answer = await store.read({ stream: a, mode: 'from', version: 3, maxBytes: 1 << 20, last });
+      t.equal([answer.version, versions(answer.blocks)], [20, wanted], `from 3 to ${last}`);
+    }
     t.equal(await store.trim(), 14);
     t.equal(await store.trim(), 0);
     t.equal(await read('newest', 0), [20, upTo20(15), false], 'newest after trim');
@@ -136,6 +347,34 @@ export const tests = {
       [{ result: 'conflict', version: 20 }],
       'rule H',
     );
+    store.close();
+  },
+
+  async 'reads at once answer as each alone'(t) {
+    const store = await fresh(),
+      streams = Array.from({ length: 300 }, (_, i) => streamOf(i)).sort(),
+      there = streams.filter((_, i) => i % 7 !== 3);
+    await store.commit(there.map((stream) => makeAppend({ stream, expected: 0, based: 0 })));
+    await store.commit(there.slice(0, 99).map((stream) => makeAppend({ stream, expected: 1 })));
+    const answers = ({ version, blocks }) => [version, versions(blocks)];
+    for (const [what, some, heads] of [
+      ['side by side, some of them missing', streams.slice(100, 150), 0],
+      ['few among many', streams.filter((_, i) => i % 15 === 0), 16],
+      ['the last of all, and one above', [...streams.slice(-20), 'ffffffffffffffff'], 0],
+      ['one twice', [...streams.slice(5, 25), streams[10]], 0],
+      ['few', streams.slice(95, 105), 10],
+    ]) {
+      const requests = some.map((stream, i) =>
+        i % 2 ? newest(stream) : { ...newest(stream), mode: 'from', version: 1 },
+      );
+      let together;
+      const gets = await counted('get', async () => {
+        together = await Promise.all(requests.map((request) => store.read(request)));
+      });
+      t.equal(gets, heads, `${what}: asked one by one`);
+      for (const [i, request] of requests.entries())
+        t.equal(answers(together[i]), answers(await store.read(request)), `${what}, number ${i}`);
+    }
     store.close();
   },
 
