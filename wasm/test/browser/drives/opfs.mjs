@@ -34,7 +34,7 @@ export const tests = {
       const browser = await t.launch(),
         page = await browser.page(t.url);
       if (round === 0) await supported(t, page);
-      await page.call(module, 'begin', 'open', 'kill', { waitMs: 10000, segmentSize: 50000 });
+      await page.call(module, 'begin', 'open', 'kill', { waitMs: 120000, segmentSize: 50000 });
       const found = await page.call(module, 'run', 'versions');
       for (const [agent, version] of Object.entries(known)) {
         t.check(found[agent] >= version, `${agent}: version ${version} was acknowledged, found ${found[agent]}`);

@@ -56,7 +56,7 @@ export const tests = Object.fromEntries(
       await other.run('open', path);
       t.equal((await other.run('look', 'a')).count, 3);
       other.end();
-      await worker.run('open', path, { waitMs: 10000 });
+      await worker.run('open', path, { waitMs: 120000 });
       t.equal((await worker.run('look', 'a')).count, 3);
       await worker.run('close');
     },
@@ -65,7 +65,7 @@ export const tests = Object.fromEntries(
       let known = {};
       for (let round = 0; round < 6; round++) {
         const current = round === 0 ? worker : actor();
-        await current.run('open', path, { waitMs: 10000, segmentSize: 20000 });
+        await current.run('open', path, { waitMs: 120000, segmentSize: 20000 });
         const found = await current.run('versions');
         for (const [agent, version] of Object.entries(known))
           t.check(found[agent] >= version, `${agent}: ${version} was acknowledged, ${found[agent]} found`);
@@ -90,6 +90,33 @@ export const tests = Object.fromEntries(
       t.equal(Object.keys(await worker.run('versions')).length, 60);
       await worker.run('close');
       t.equal(await code(worker.run('open', path)), 'E_ARGUMENT', 'it has a log for each agent');
+      const pool = await worker.run('poolSize', path);
+      t.check(pool <= 160, `${pool} files in the pool for 60`);
+    },
+
+    async 'a pool that cannot grow is an error, in the end'(t, worker, path) {
+      const options = { logPerAgent: true, reserve: 2 };
+      await worker.run('open', path, options, { retryPauseMs: 10 });
+      await worker.run('createAll', 2);
+      for (const [i, name] of ['NoModificationAllowedError', 'UnknownError'].entries()) {
+        await worker.run('refuse', name);
+        const found = await code(worker.run('createAll', 20, 100 * (i + 1)));
+        t.check(/^E_(STORAGE|IN_DOUBT)$/.test(found), `${name}: ${found}`);
+        await worker.run('mend');
+        await worker.run('close').catch(() => worker.run('closeStore'));
+        await worker.run('open', path, options, { retryPauseMs: 10 });
+        t.equal(Object.keys(await worker.run('versions')).length >= 2, true);
+      }
+      await worker.run('close');
+    },
+
+    async 'a browser that never answers is an error'(t, worker, path) {
+      await worker.run('refuse');
+      const error = await t.throws(worker.run('open', path), /has not answered/);
+      t.equal(error.code, 'E_STORAGE');
+      await worker.run('mend');
+      await worker.run('open', path);
+      await worker.run('close');
     },
 
     async 'segments follow each other; trim gives their files back'(t, worker, path) {
@@ -159,13 +186,13 @@ export const tests = Object.fromEntries(
       const zeros = Array.from({ length: 300 }, () => 0);
       const fresh = new Actor();
       try {
-        await fresh.run('open', path, { waitMs: 10000 });
+        await fresh.run('open', path, { waitMs: 120000 });
         await fresh.run('add', 'a', 1, 'w'.repeat(1000));
         await fresh.run('closeStore');
         fresh.end();
         const last = await worker.run('tail', path, 'log.00000002');
         await worker.run('spoil', path, 'log.00000002', [{ at: last, bytes: zeros }]);
-        const found = await worker.run('open', path, { waitMs: 10000 });
+        const found = await worker.run('open', path, { waitMs: 120000 });
         t.equal(
           found.map(({ damage, file }) => [damage, file]),
           [['torn', 'log.00000002']],
