@@ -14,7 +14,7 @@ import { serve } from './server.mjs';
 import { Skip, tools } from './tools.mjs';
 import { within } from '../within.mjs';
 
-const LIMIT_MS = 240_000; // for one test
+const LIMIT_MS = 480_000; // for one test
 const long = process.env.WEB_LONG !== undefined; // more kills
 
 const options = process.argv.slice(2).filter((word) => word.startsWith('--'));
