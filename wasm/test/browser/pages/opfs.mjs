@@ -2,6 +2,11 @@
 
 import { Actor, supported } from '../parts/opfs.mjs';
 
+const pause = (ms) =>
+  new Promise((done) => {
+    setTimeout(done, ms);
+  });
+
 let number = 0;
 const fresh = () => `opfs-${Date.now()}-${++number}`;
 
@@ -71,10 +76,7 @@ export const tests = Object.fromEntries(
           t.check(found[agent] >= version, `${agent}: ${version} was acknowledged, ${found[agent]} found`);
         await current.run('appendForEver', 3);
         const end = Date.now() + 150 + 61 * round;
-        while (Date.now() < end || Object.keys(current.acknowledged).length < 3)
-          await new Promise((done) => {
-            setTimeout(done, 5);
-          });
+        while (Date.now() < end || Object.keys(current.acknowledged).length < 3) await pause(5);
         current.end();
         known = { ...found, ...current.acknowledged };
       }
@@ -82,16 +84,24 @@ export const tests = Object.fromEntries(
     },
 
     async 'a log for each agent: the pool grows with them'(t, worker, path) {
-      await worker.run('open', path, { logPerAgent: true, reserve: 2 });
-      t.equal(await worker.run('createAll', 60), 60);
-      t.equal((await worker.run('files')).length, 60);
+      const agents = 24, // Firefox syncs its disk several times for each file that is opened or closed
+        options = { logPerAgent: true, reserve: 2 };
+      await worker.run('open', path, options);
+      t.equal(await worker.run('createAll', agents), agents);
+      t.equal((await worker.run('files')).length, agents);
+      let before = 0,
+        pool = await worker.run('poolSize', path);
+      while (pool > before && pool <= 3 * agents) {
+        before = pool; // it may be growing still
+        await pause(500);
+        pool = await worker.run('poolSize', path);
+      }
+      t.check(pool <= 3 * agents, `${pool} files in the pool for ${agents}`);
       await worker.run('close');
-      await worker.run('open', path, { logPerAgent: true });
-      t.equal(Object.keys(await worker.run('versions')).length, 60);
+      await worker.run('open', path, options);
+      t.equal(Object.keys(await worker.run('versions')).length, agents);
       await worker.run('close');
       t.equal(await code(worker.run('open', path)), 'E_ARGUMENT', 'it has a log for each agent');
-      const pool = await worker.run('poolSize', path);
-      t.check(pool <= 160, `${pool} files in the pool for 60`);
     },
 
     async 'a pool that cannot grow is an error, in the end'(t, worker, path) {
