@@ -206,6 +206,8 @@ class Folder {
       if (!this.#reading) await this.#settle();
     } catch (error) {
       for (const place of this.#places.splice(0)) place.access.close();
+      this.#free = [];
+      this.#names.clear(); // it may be tried again
       throw named(error);
     }
   }
