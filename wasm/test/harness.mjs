@@ -7,7 +7,7 @@ let faults = [];
  * `limitMs`: what takes longer hangs. A body that ran a whole test program returns what passed and what was skipped there:
  * `{ passed, skipped }`.
  */
-export const test = (name, body, limitMs = 240_000) => tests.push({ name, body, limitMs });
+export const test = (name, body, limitMs = 480_000) => tests.push({ name, body, limitMs });
 
 export function check(holds, what = 'a check') {
   if (!holds) faults.push(new Error(what));

@@ -192,7 +192,7 @@ async function openWorker(ending) {
     await server?.kill();
     server = await begin();
     const body = JSON.stringify(options);
-    const response = await fetch(server.url, { method: 'POST', body, signal: AbortSignal.timeout(120_000) });
+    const response = await fetch(server.url, { method: 'POST', body, signal: AbortSignal.timeout(280_000) });
     const { error, ...answer } = await response.json();
     if (error !== undefined) throw new Error(error);
     return answer;
