@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 
 CC=${CC:-cc}
 JOBS=${JOBS:-$(nproc 2>/dev/null || echo 2)}
-PART_SECONDS=${PART_SECONDS:-1500} # a part that takes longer has hung
+PART_SECONDS=${PART_SECONDS:-2700} # a part that takes longer has hung
 BUILD=build
 
 WARNINGS=(-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wundef -Wstrict-prototypes

@@ -34,7 +34,7 @@ wrong=0
 
 # DEMO_OPTIONS: more options for every call, such as --log-per-agent.
 # shellcheck disable=SC2086 # several options are several words
-review() { "$programs/review" --store "$store" --out "$out" ${DEMO_OPTIONS:-} "$@"; }
+review() { "$programs/review" --store "$store" --out "$out" --wait 90 ${DEMO_OPTIONS:-} "$@"; }
 # In the background, so that $owner is the program itself and not a shell around it.
 own() {
     # shellcheck disable=SC2086
@@ -193,7 +193,7 @@ review start "$work/late/nobody-answers.txt" --deadline 1 --threshold 0 >>"$log"
     fault "starting the late one failed"
 own
 tries=0
-while [ $tries -lt 100 ]; do
+while [ $tries -lt 1200 ]; do
     tries=$((tries + 1))
     state=$(review status nobody --json 2>/dev/null | sed -n 's/.*"state":"\([^"]*\)".*/\1/p')
     [ "$state" = rejected ] && break

@@ -972,7 +972,8 @@ TEST(beside_an_owner)
     }
     save(path_of("x.pagent"), (const uint8_t *)"", 0);
     (void)remove(path_of("x.pagent"));
-    CHECK_EQ(ctl(path_of("live"), "export", "alpha", path_of("x.pagent"), "--move", NULL), 0); /* through the inbox */
+    /* through the inbox */
+    CHECK_EQ(ctl(path_of("live"), "export", "alpha", path_of("x.pagent"), "--move", "--wait", "120", NULL), 0);
     CHECK(says("it goes on where that file is imported"));
     CHECK_EQ(ctl(path_of("live"), "import", path_of("x.pagent"), "--as", "copy", NULL), 3);
     CHECK(complains("owns this store"));

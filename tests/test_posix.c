@@ -123,7 +123,7 @@ TEST(pipe_for_segment)
     CHECK_EQ(open_store(), PAGENT_OK);
     CHECK_EQ(close_store(), PAGENT_OK);
     CHECK(mkfifo(in_store("log.00000002"), 0666) == 0);
-    alarm(10);
+    alarm(120);
     for (w.options.read_only = 0; w.options.read_only < 2; w.options.read_only++) {
         CHECK_EQ(open_store(), PAGENT_E_STORAGE);
         CHECK(strstr(w.text, "log.00000002") != NULL);
@@ -176,7 +176,7 @@ TEST(bad_letters_skipped)
     CHECK_EQ(open_store(), PAGENT_OK);
     CHECK_EQ(send_note("one"), PAGENT_OK);
     CHECK_EQ(send_note("two"), PAGENT_OK);
-    alarm(10);
+    alarm(120);
     CHECK(mkdir(in_store("inbox/m-0000000000000001"), 0777) == 0);
     CHECK(mkfifo(in_store("inbox/m-0000000000000002"), 0666) == 0);
     write_text(in_store("inbox/m-0000000000000003"), "damaged");

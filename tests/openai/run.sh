@@ -127,7 +127,7 @@ if start misbehave node misbehave.mjs ${pem:+"$pem"}; then
     read -r port tls_port <"$out/misbehave.port"
     [ -z "$tls_port" ] || export PAGENT_TEST_TLS_PORT=$tls_port
     for name in test_client test_engine; do
-        timeout 300 "$out/$name" "$port" >"$out/$name.out" 2>&1
+        timeout 900 "$out/$name" "$port" >"$out/$name.out" 2>&1
         count $name $?
     done
     stop
@@ -164,7 +164,7 @@ if inference_packages "$1"; then
     here=$(pwd)
     cd "$out" || exit 1
     if start inference node "$here/inference.mjs" "$out/tiny.gguf"; then
-        timeout 300 "$out/test_engine" "$(cat "$out/inference.port")" inference >"$out/inference.out" 2>&1
+        timeout 900 "$out/test_engine" "$(cat "$out/inference.port")" inference >"$out/inference.out" 2>&1
         count inference $?
     else
         fail "inference.mjs did not start: $(head -c 2000 "$out/inference.log")"

@@ -88,7 +88,7 @@ static pagent_openai *open_client(const char *mode, const pagent_openai_options 
     }
     options.host = &host;
     options.key_env = "PAGENT_TEST_KEY";
-    if (options.transfer_timeout_ms == 0) options.transfer_timeout_ms = 20000;
+    if (options.transfer_timeout_ms == 0) options.transfer_timeout_ms = 120000;
     if (pagent_openai_open(&openai, &options, text) != PAGENT_OK) {
         printf("cannot open for %s: %s\n", mode, text);
         exit(1);
@@ -465,7 +465,7 @@ static void test_deadline(void)
 
     begin_test("transfer timeout");
     options.concurrent_max = 0;
-    options.transfer_timeout_ms = 150;
+    options.transfer_timeout_ms = 1500;
     openai = open_client("never", &options);
     CHECK(begin(openai, 1, "x") == PAGENT_PENDING);
     perform_all(openai, 1);
@@ -559,14 +559,14 @@ static void test_no_connection(void)
         "nobody accepts"); /* answers the handshake, then nothing: the transfer's timeout, not the connection's */
     bound = make_socket(&at, 8);
     (void)snprintf(url, sizeof url, "http://127.0.0.1:%d", ntohs(at.sin_port));
-    options.transfer_timeout_ms = 150;
+    options.transfer_timeout_ms = 1500;
     openai = open_client("", &options);
     CHECK(begin(openai, 1, "x") == PAGENT_PENDING);
     perform_all(openai, 1);
     CHECK(last.answer.code == PAGENT_OPENAI_E_TIMEOUT);
     pagent_openai_close(openai);
     begin_test("not TLS");
-    options.transfer_timeout_ms = 300;
+    options.transfer_timeout_ms = 1500;
     (void)snprintf(url, sizeof url, "https://127.0.0.1:%d", ntohs(at.sin_port));
     openai = open_client("", &options);
     CHECK(begin(openai, 1, "x") == PAGENT_PENDING);

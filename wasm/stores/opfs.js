@@ -21,6 +21,8 @@ const SLOTS = [0, 4096];
 const DATA = 8192;
 const NAME = 24; // where it begins in a slot
 const RESERVE_MAX = 256;
+const GROWTHS_MAX = 5; // so many that failed, one after the other, and it is not a matter of waiting any more
+const PATIENCE_MS = 60_000; // for one answer of the browser
 const ZEROS = new Uint8Array(64 * 1024);
 const CODES = {
   NotFoundError: 'E_NOT_FOUND',
@@ -41,6 +43,22 @@ function system(work) {
     return work();
   } catch (error) {
     throw named(error);
+  }
+}
+
+/** What the browser answers; E_STORAGE if it never does: then `late` gets what comes after all. */
+async function answered(what, promise, late = () => {}) {
+  let timer;
+  const never = new Promise((_, reject) => {
+    timer = setTimeout(() => {
+      promise.then(late, () => {});
+      reject(refusal('E_STORAGE', `the browser has not answered within ${PATIENCE_MS / 1000} s: ${what}`));
+    }, PATIENCE_MS);
+  });
+  try {
+    return await Promise.race([promise, never]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -147,7 +165,9 @@ class Folder {
   #sequence = 0;
   #reserve;
   #growing; // a promise
+  #short = false; // more were wanted at once than ever before
   #fault; // of the last growth
+  #faults = 0; // growths that failed, one after the other
   #closed = false;
 
   constructor(reading, reserve) {
@@ -158,8 +178,13 @@ class Folder {
   // ---- between the engine's calls
 
   async #take(number) {
-    const handle = await this.#root.getFileHandle(String(number), { create: !this.#reading });
-    const access = await handle.createSyncAccessHandle(this.#reading ? { mode: 'read-only' } : undefined);
+    const what = `opening pool file ${number}`;
+    const handle = await answered(what, this.#root.getFileHandle(String(number), { create: !this.#reading }));
+    const access = await answered(
+      what,
+      handle.createSyncAccessHandle(this.#reading ? { mode: 'read-only' } : undefined),
+      (late) => late.close(),
+    );
     const place = new Place(number, access);
     this.#places.push(place);
     this.#next = Math.max(this.#next, number + 1);
@@ -171,13 +196,18 @@ class Folder {
     this.#root = root;
     try {
       await this.#take(0);
-      for await (const name of this.#root.keys()) {
+      const names = this.#root.keys();
+      for (;;) {
+        const { value: name, done } = await answered('listing the pool', names.next());
+        if (done) break;
         if (/^[1-9][0-9]{0,8}$/.test(name)) await this.#take(Number(name));
       }
       for (const place of this.#places) this.#adopt(place);
       if (!this.#reading) await this.#settle();
     } catch (error) {
       for (const place of this.#places.splice(0)) place.access.close();
+      this.#free = [];
+      this.#names.clear(); // it may be tried again
       throw named(error);
     }
   }
@@ -204,7 +234,7 @@ class Folder {
       const place = this.#free.pop();
       this.#places.splice(this.#places.indexOf(place), 1);
       place.access.close();
-      await this.#root.removeEntry(String(place.number));
+      await answered(`removing pool file ${place.number}`, this.#root.removeEntry(String(place.number)));
     }
     await this.grow();
     if (this.#free.length === 0 && this.#fault !== undefined) throw this.#fault;
@@ -218,17 +248,29 @@ class Folder {
     return this.#growing;
   }
 
+  /** Doubles the reserve once, however many were refused meanwhile: each of them asks again. */
   async #fill() {
-    this.#fault = undefined;
+    if (this.#short) this.#reserve = Math.min(2 * this.#reserve, RESERVE_MAX);
+    this.#short = false;
     try {
       while (this.#free.length < this.#reserve && !this.#closed) {
-        const place = await this.#take(this.#next);
-        place.empty();
-        system(() => place.access.flush());
+        const number = this.#next,
+          place = await this.#take(number);
+        try {
+          place.empty(); // not flushed: it is nothing yet
+        } catch (error) {
+          this.#places.pop().access.close();
+          this.#next = number;
+          throw error;
+        }
         this.#free.push(place);
       }
+      this.#fault = undefined;
+      this.#faults = 0;
     } catch (error) {
       this.#fault = named(error);
+      this.#faults++;
+      if (this.#fault.code !== 'E_NO_SPACE') this.#next++; // the next one may open
     }
   }
 
@@ -319,11 +361,12 @@ class Folder {
     if (this.#names.has(name)) throw refusal('E_EXISTS', `${name} is there`);
     const place = this.#free.pop();
     if (place === undefined) {
-      // more were wanted at once than ever before
       const fault = this.#fault;
-      this.#reserve = Math.min(2 * this.#reserve, RESERVE_MAX);
+      this.#short = true;
       void this.grow();
-      throw fault?.code === 'E_NO_SPACE' ? fault : refusal('E_AGAIN', 'the pool has no free file yet');
+      if (fault?.code === 'E_NO_SPACE') throw fault;
+      if (this.#faults >= GROWTHS_MAX) throw refusal('E_STORAGE', `the pool does not grow: ${fault.message}`, fault);
+      throw refusal('E_AGAIN', 'the pool has no free file yet');
     }
     if (this.#free.length < this.#reserve) void this.grow();
     place.temp = name;
@@ -406,17 +449,17 @@ export async function opfs(path, options = {}) {
   }
   const folder = new Folder(readOnly, reserve);
   const store = directoryStore(folder, { ...common, readOnly, logPerAgent });
-  const until = Date.now() + waitMs;
+  const until = performance.now() + waitMs;
   try {
-    let root = await navigator.storage.getDirectory();
+    let root = await answered('the root', navigator.storage.getDirectory());
     for (const part of path.split('/').filter(Boolean))
-      root = await root.getDirectoryHandle(part, { create: !readOnly });
+      root = await answered(`opening the folder ${part}`, root.getDirectoryHandle(part, { create: !readOnly }));
     for (;;) {
       try {
         await folder.load(root);
         break;
       } catch (error) {
-        if (error.code !== 'E_LOCKED' || Date.now() >= until) throw error;
+        if (error.code !== 'E_LOCKED' || performance.now() >= until) throw error;
         await pause(20);
       }
     }

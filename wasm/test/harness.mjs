@@ -7,7 +7,7 @@ let faults = [];
  * `limitMs`: what takes longer hangs. A body that ran a whole test program returns what passed and what was skipped there:
  * `{ passed, skipped }`.
  */
-export const test = (name, body, limitMs = 60_000) => tests.push({ name, body, limitMs });
+export const test = (name, body, limitMs = 480_000) => tests.push({ name, body, limitMs });
 
 export function check(holds, what = 'a check') {
   if (!holds) faults.push(new Error(what));
@@ -42,7 +42,9 @@ export async function finish(filter = globalThis.process?.argv[2] ?? '') {
     try {
       counted = await Promise.race([
         body(),
-        new Promise((_, reject) => setTimeout(() => reject(new Error('hangs')), limitMs).unref?.()),
+        new Promise((_, reject) =>
+          setTimeout(() => reject(new Error(`hangs: not done within ${limitMs} ms`)), limitMs).unref?.(),
+        ),
       ]);
     } catch (error) {
       if (error instanceof Skip) skipped = error.message;

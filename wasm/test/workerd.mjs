@@ -3,10 +3,10 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { within } from './within.mjs';
+import { until, within } from './within.mjs';
 
 const file = (name) => fileURLToPath(new URL(name, import.meta.url));
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 120_000;
 
 /** Why there is no workerd here; undefined: there is. */
 export const missing = () =>
@@ -32,7 +32,7 @@ export async function start(options) {
       if (found.length !== 1) throw new Error(`${found.length} processes to kill`);
       process.kill(found[0], 'SIGKILL');
       await this.stop(); // in the same breath: a miniflare that sees its workerd end by itself starts another one
-      if (workerds().length !== 0) throw new Error('workerd is there after its end');
+      await until(() => workerds().length === 0, 'the end of the killed workerd');
     },
   };
 }

@@ -49,7 +49,7 @@ function unwrap({ value, error }) {
 
 // ---- processes: each browser is the head of a group of its own, and all of it ends with it ----
 
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 const LAUNCHES = 3; // a browser that does not come up is started again; what is checked in it never is
 const groups = new Set();
 

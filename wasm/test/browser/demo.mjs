@@ -34,7 +34,7 @@ async function launch() {
         if (message.type() === 'error')
           browser.faults.push(new Error(`console: ${message.text()} ${message.location().url}`));
       });
-      page.setDefaultTimeout(45000);
+      page.setDefaultTimeout(120_000);
       await page.setViewportSize({ width, height });
       await page.emulateMedia({ colorScheme: dark ? 'dark' : 'light', reducedMotion: 'reduce' });
       await page.goto(at);
@@ -59,7 +59,7 @@ const open = (page, name) => page.locator(`#list button[data-name="${name}"]`).c
 const versions = (page) =>
   page.locator('#timeline button').evaluateAll((items) => items.map((item) => Number(item.dataset.version)));
 const journal = (page) => page.locator('#timeline .what').allInnerTexts();
-const drawn = (page) => page.waitForSelector('#diagram[data-drawn] svg', { timeout: 60000 });
+const drawn = (page) => page.waitForSelector('#diagram[data-drawn] svg', { timeout: 120_000 });
 const shot = async (page, name, fullPage = true) => {
   await drawn(page);
   await page.waitForFunction(() => !document.getElementById('toast').classList.contains('on'));

@@ -14,7 +14,7 @@ import { serve } from './server.mjs';
 import { Skip, tools } from './tools.mjs';
 import { within } from '../within.mjs';
 
-const LIMIT_MS = 240_000; // for one test
+const LIMIT_MS = 480_000; // for one test
 const long = process.env.WEB_LONG !== undefined; // more kills
 
 const options = process.argv.slice(2).filter((word) => word.startsWith('--'));
@@ -77,7 +77,8 @@ async function runPages(kind, url, profile) {
     for (const file of await modules('pages/')) {
       const page = await browser.page(url),
         at = `/test/browser/pages/${file}`;
-      const names = await page.call('/test/browser/tools.mjs', 'namesOf', at);
+      const listed = page.call('/test/browser/tools.mjs', 'namesOf', at);
+      const names = await within(LIMIT_MS, `the names of the tests in ${file}`, listed);
       for (const test of names) {
         const name = `${kind}/${file.slice(0, -4)}/${test}`;
         if (!name.includes(filter)) continue;
@@ -87,7 +88,7 @@ async function runPages(kind, url, profile) {
           if (skip !== undefined) throw new Skip(skip);
         });
       }
-      await page.close();
+      await within(LIMIT_MS, `the page of ${file} closes`, page.close());
     }
   } finally {
     await browser.close();

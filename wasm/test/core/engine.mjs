@@ -5,6 +5,7 @@ import * as engines from '../../index.js';
 import { PagentError, CallFailure } from '../../index.js';
 import { memory } from '../../stores/memory.js';
 import { check, equal, fails, finish, test } from '../harness.mjs';
+import { until as untilTrue } from '../within.mjs';
 
 const other = globalThis.process?.env?.ENGINE_WASM;
 const wasm = other && new URL(other, `file://${process.cwd()}/`);
@@ -120,12 +121,10 @@ const kinds = {
 const calls = { model: async () => 'Sleep well.', pay: async () => 'paid' };
 
 async function until(engine, agent, wanted) {
-  for (let tries = 0; tries < 500; tries++) {
-    const view = await engine.view(agent);
-    if (wanted(view)) return view;
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-  throw new Error(`${agent} never became what was wanted: ${(await engine.view(agent)).state}`);
+  let view;
+  const look = async () => wanted((view = await engine.view(agent)));
+  await untilTrue(look, () => `${agent} never became what was wanted: ${view.state}`, { pauseMs: 2 });
+  return view;
 }
 
 for (const [kind, make] of Object.entries(kinds)) {

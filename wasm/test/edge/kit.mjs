@@ -1,8 +1,10 @@
 // What every host of the API must do.
 
+import { until } from '../within.mjs';
+
 export function api(url) {
   const ask = async (path, options) => {
-    const send = () => fetch(new URL(path, url), { ...options, signal: AbortSignal.timeout(30_000) });
+    const send = () => fetch(new URL(path, url), { ...options, signal: AbortSignal.timeout(120_000) });
     // A host that has refused a body unread closes the connection, under the next request perhaps, which it never saw.
     const response = await send().catch((error) => {
       if (error.name === 'TimeoutError') throw error;
@@ -22,14 +24,7 @@ export function api(url) {
     get: (path, headers = {}) => ask(path, { headers }),
     post: (path, body, headers = {}) =>
       ask(path, { method: 'POST', headers, body: typeof body === 'string' ? body : JSON.stringify(body) }),
-    async wait(body, what) {
-      for (let tries = 0; tries < 600; tries++) {
-        const value = await body();
-        if (value) return value;
-        await new Promise((resolve) => setTimeout(resolve, 25));
-      }
-      throw new Error(`it never came: ${typeof what === 'function' ? what() : what}`);
-    },
+    wait: (body, what) => until(body, what, { pauseMs: 25 }),
     until(name, state) {
       let last;
       return self.wait(

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { open } from '../../index.js';
 import { files, inbox } from '../../stores/node.js';
 import { check, equal, fails, finish, test } from '../harness.mjs';
+import { until } from '../within.mjs';
 import { counter, countOf } from './counter.mjs';
 
 const at = (name) => fileURLToPath(new URL(name, import.meta.url));
@@ -21,15 +22,7 @@ execFileSync(process.env.CC ?? 'cc', ['-O1', '-o', program, at('native.c')]);
 const native = (...words) => execFileSync(program, words, { encoding: 'utf8' }).trim();
 const start = (path) => open({ machines: [counter], store: files(path), limits: { inboxIntervalMs: 5 } });
 
-async function answered(letters, id) {
-  for (;;) {
-    const receipt = letters.receipt(id);
-    if (receipt !== undefined) return receipt;
-    await new Promise((done) => {
-      setTimeout(done, 5);
-    });
-  }
-}
+const answered = (letters, id) => until(() => letters.receipt(id), `the receipt of ${id}`);
 
 test('an owner in JavaScript answers', async () => {
   const path = fresh(),

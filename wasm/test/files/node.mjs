@@ -96,11 +96,15 @@ async function owner(path, agents, { limit, afterMs } = {}) {
   ];
   if (limit !== undefined) words.push(String(limit));
   const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] });
-  let text = '';
+  let text = '',
+    begun = false; // all agents have been acknowledged something
   const ended = new Promise((resolve) => child.on('close', (_, signal) => resolve(signal)));
   child.stdout.on('data', (data) => {
-    if (text === '' && afterMs !== undefined) setTimeout(() => child.kill('SIGKILL'), afterMs);
     text += data;
+    const heard = Array.from({ length: agents }, (_, i) => text.includes(`agent-${i} `)).every(Boolean);
+    if (afterMs === undefined || begun || !heard) return;
+    begun = true;
+    setTimeout(() => child.kill('SIGKILL'), afterMs);
   });
   const signal = await ended;
   const acknowledged = {};

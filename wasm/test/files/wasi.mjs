@@ -46,7 +46,7 @@ function programOf({ command }, folder, words) {
 /** { status, said }; with `untilSaid`, killed as soon as it says that. */
 function run(where, folder, words, untilSaid) {
   const [program, rest, env] = programOf(where, folder, words);
-  const child = spawn(program, rest, { env, stdio: ['ignore', 'pipe', 'pipe'], timeout: 50_000 });
+  const child = spawn(program, rest, { env, stdio: ['ignore', 'pipe', 'pipe'], timeout: 200_000 });
   let said = '';
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (piece) => {

@@ -192,7 +192,7 @@ async function openWorker(ending) {
     await server?.kill();
     server = await begin();
     const body = JSON.stringify(options);
-    const response = await fetch(server.url, { method: 'POST', body, signal: AbortSignal.timeout(30_000) });
+    const response = await fetch(server.url, { method: 'POST', body, signal: AbortSignal.timeout(280_000) });
     const { error, ...answer } = await response.json();
     if (error !== undefined) throw new Error(error);
     return answer;
@@ -224,6 +224,6 @@ test('native, a tab of Chromium, a Worker, native again: timers and approvals st
   } finally {
     for (const end of ending.reverse()) await end();
   }
-}, 300_000);
+}, 900_000);
 
 await finish();

@@ -52,7 +52,7 @@ export async function visit(engine, verbs, file) {
 
 /** Until so many timers have come. */
 async function rung(engine, count) {
-  for (let tries = 0; tries < 1000; tries++) {
+  for (let tries = 0; tries < 12_000; tries++) {
     const { rings } = await told(engine);
     if (rings === count) return;
     if (rings > count) break;

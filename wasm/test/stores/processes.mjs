@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { until } from '../within.mjs';
 
 function start({ program, args, env }, more, show) {
   const child = spawn(program, [...args, ...more], {
@@ -77,10 +78,10 @@ export async function processes(total, driver) {
     for (let round = 0; round < 10; round++) {
       const before = ackedIn(acks).length;
       const { child, done } = start(driver, ['write', database, round + 1, acks], false);
-      while (ackedIn(acks).length < before + 15 + round * 3) {
-        if (child.exitCode !== null) throw new Error('the writer ended by itself');
-        await new Promise((resolve) => setTimeout(resolve, 2));
-      }
+      const wanted = before + 15 + round * 3;
+      const ended = () => child.exitCode !== null || child.signalCode !== null;
+      await until(() => ackedIn(acks).length >= wanted || ended(), `${wanted} acknowledged`, { pauseMs: 2 });
+      if (ended()) throw new Error('the writer ended by itself');
       child.kill('SIGKILL');
       await done;
       const found = await check(database, [acks]);

@@ -33,7 +33,7 @@ export async function startWorkerd(folder, only = files) {
   // A connection each: workerd may close one that waited, under the next request, which then fails.
   const ask = async (path, options) => {
     try {
-      const signal = AbortSignal.timeout(60_000);
+      const signal = AbortSignal.timeout(280_000);
       return await fetch(new URL(path, server.url), { ...options, headers: { connection: 'close' }, signal });
     } catch (error) {
       throw new Error(`${path}: ${error.message}: ${error.cause ?? ''}`, { cause: error });

@@ -34,7 +34,7 @@ export const tests = {
       const browser = await t.launch(),
         page = await browser.page(t.url);
       if (round === 0) await supported(t, page);
-      await page.call(module, 'begin', 'open', 'kill', { waitMs: 10000, segmentSize: 50000 });
+      await page.call(module, 'begin', 'open', 'kill', { waitMs: 120000, segmentSize: 50000 });
       const found = await page.call(module, 'run', 'versions');
       for (const [agent, version] of Object.entries(known)) {
         t.check(found[agent] >= version, `${agent}: version ${version} was acknowledged, found ${found[agent]}`);
@@ -48,7 +48,7 @@ export const tests = {
       await page.call(module, 'run', 'appendForEver', round % 2 === 0 ? 1 : 10);
       const end = Date.now() + 700 + round * 230;
       while (Date.now() < end || Object.keys(known).length === 0) {
-        if (Date.now() > end + 20000) throw new Error('nothing was acknowledged');
+        if (Date.now() > end + 120_000) throw new Error('nothing was acknowledged');
         known = { ...known, ...(await page.call(module, 'acknowledged')) };
       }
       await browser.kill();

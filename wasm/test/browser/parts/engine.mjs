@@ -2,6 +2,7 @@
 
 import { open } from '../../../index.js';
 import { indexedDB as openStore } from '../../../stores/indexeddb.js';
+import { until as untilTrue } from '../../within.mjs';
 
 export const pause = (ms) =>
   new Promise((resolve) => {
@@ -150,16 +151,13 @@ export const start = async (name, calls = {}, more = {}) =>
     ...more,
   });
 
-export async function until(engine, agent, wanted, tries = 2000) {
+export async function until(engine, agent, wanted) {
   let view;
-  for (let i = 0; i < tries; i++) {
-    view = await engine.view(agent);
-    if (wanted(view)) return view;
-    await pause(5);
-  }
-  throw new Error(
-    `${agent} never became what was wanted, but ${view.status}, ${view.state}: ${JSON.stringify(view.context)}`,
-  );
+  const look = async () => wanted((view = await engine.view(agent)));
+  const text = () =>
+    `${agent} never became what was wanted, but ${view.status}, ${view.state}: ${JSON.stringify(view.context)}`;
+  await untilTrue(look, text);
+  return view;
 }
 
 export async function historyOf(engine, agent) {
@@ -190,7 +188,8 @@ export async function setOut(name) {
 }
 
 export async function approveAndGo(name) {
-  kept = await start(name, { pay: () => new Promise(() => {}) });
+  const now = Date.now(); // it stands still: the nap ends in the next page only
+  kept = await start(name, { pay: () => new Promise(() => {}) }, { clock: () => now });
   const asking = await kept.view('ada');
   await kept.approve('ada', { who: 'Bea', digest: asking.effects[0].digest });
   return told(await kept.view('ada'));
@@ -205,7 +204,7 @@ export async function hangInPayment(name) {
     },
   });
   await until(kept, 'ada', (view) => view.state === 'paying');
-  for (let i = 0; i < 400 && calls.length === 0; i++) await pause(5);
+  await untilTrue(() => calls.length !== 0, 'the payment');
   return calls;
 }
 

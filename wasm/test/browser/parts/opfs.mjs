@@ -1,17 +1,28 @@
 // The OPFS store in a dedicated worker, as pages/opfs.mjs and drives/opfs.mjs use it. This module is the worker, too.
 
+import { within } from '../../within.mjs';
+
+const ANSWER_MS = 180_000; // below what a whole test may take
 const inWorker = typeof DedicatedWorkerGlobalScope !== 'undefined';
 
-export const supported = async () =>
-  navigator.storage?.getDirectory !== undefined &&
-  typeof Worker !== 'undefined' &&
-  (await new Actor().run('supported').catch(() => false));
+export async function supported() {
+  if (navigator.storage?.getDirectory === undefined || typeof Worker === 'undefined') return false;
+  const actor = new Actor();
+  try {
+    return await actor.run('supported');
+  } catch {
+    return false;
+  } finally {
+    actor.end(); // held until then: a worker that nobody holds may be collected before it answers
+  }
+}
 
 /** A worker that runs the functions below. */
 export class Actor {
   #worker = new Worker(new URL(import.meta.url), { type: 'module' });
   #waiting = new Map();
   #number = 0;
+  #fault;
   acknowledged = {}; // agent: version, as the worker tells while it appends
 
   constructor() {
@@ -25,20 +36,29 @@ export class Actor {
       if (error === undefined) resolve(value);
       else reject(Object.assign(new Error(`${error.code}: ${error.text}`), { code: error.code }));
     };
-    this.#worker.onerror = (event) => {
-      for (const { reject } of this.#waiting.values()) reject(new Error(event.message || 'the worker does not start'));
-    };
+    this.#worker.onerror = (event) => this.#fail(event.message || 'the worker does not start');
+    this.#worker.onmessageerror = () => this.#fail('an answer that cannot be read');
   }
 
+  #fail(text) {
+    this.#fault = new Error(text);
+    for (const { reject } of this.#waiting.values()) reject(this.#fault);
+    this.#waiting.clear();
+  }
+
+  /** What the worker answers; an error that tells what was asked if it never does. */
   run(name, ...words) {
-    return new Promise((resolve, reject) => {
+    if (this.#fault !== undefined) return Promise.reject(this.#fault);
+    const answer = new Promise((resolve, reject) => {
       this.#waiting.set(++this.#number, { resolve, reject });
       this.#worker.postMessage({ number: this.#number, name, words });
     });
+    return within(ANSWER_MS, `the worker's answer to ${name}(${JSON.stringify(words).slice(1, 80)}`, answer);
   }
 
   end() {
     this.#worker.terminate();
+    this.#fail('the worker was ended');
   }
 }
 
@@ -80,6 +100,8 @@ const counter = {
 const countOf = ({ context }) => new DataView(context.buffer, context.byteOffset).getUint32(0, true);
 const prototype = globalThis.FileSystemSyncAccessHandle?.prototype;
 const own = prototype && { write: prototype.write, read: prototype.read, truncate: prototype.truncate };
+const ownOpen = globalThis.FileSystemFileHandle?.prototype.createSyncAccessHandle;
+const ownTimeout = globalThis.setTimeout;
 
 let store, engine, reports, library;
 
@@ -124,8 +146,8 @@ const parts = {
     return receipt?.version;
   },
 
-  createAll: async (count) =>
-    Promise.all(Array.from({ length: count }, (_, i) => engine.create(`agent-${i}`, 'counter'))).then(
+  createAll: async (count, first = 0) =>
+    Promise.all(Array.from({ length: count }, (_, i) => engine.create(`agent-${first + i}`, 'counter'))).then(
       (receipts) => receipts.length,
     ),
 
@@ -264,6 +286,14 @@ const parts = {
     prototype.read = less(own.read);
   },
 
+  /** From now on no file can be opened, or no answer comes; and nobody waits longer than 50 ms for one. */
+  refuse(name) {
+    FileSystemFileHandle.prototype.createSyncAccessHandle = name
+      ? () => Promise.reject(fault(name))
+      : () => new Promise(() => {});
+    globalThis.setTimeout = (work, ms, ...more) => ownTimeout(work, Math.min(ms, 50), ...more);
+  },
+
   /** From now on there is room for so many bytes more. */
   fill(room) {
     prototype.write = function (bytes, { at }) {
@@ -276,6 +306,8 @@ const parts = {
 
   mend() {
     Object.assign(prototype, own);
+    FileSystemFileHandle.prototype.createSyncAccessHandle = ownOpen;
+    globalThis.setTimeout = ownTimeout;
   },
 };
 
