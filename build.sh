@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 
 CC=${CC:-cc}
 JOBS=${JOBS:-$(nproc 2>/dev/null || echo 2)}
-PART_SECONDS=${PART_SECONDS:-2700} # a part that takes longer has hung
+PART_SECONDS=${PART_SECONDS:-1500} # a part that takes longer has hung
 BUILD=build
 
 WARNINGS=(-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wundef -Wstrict-prototypes
@@ -243,6 +243,7 @@ list_parts() {
     done
     [ ! -f tests/openai/run.sh ] || say "openai|counts|tests/openai/run.sh $BUILD"
     say "hello|check|./build.sh hello-check"
+    say "mutations|counts|tests/mutations/run.sh $BUILD --applies"
     web_parts | while IFS= read -r name; do say "$name|counts|./build.sh web-one ${name#web }"; done
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tests/mutations/run.sh BUILD_DIR [FILTER]: breaks the header on purpose, one entry of list.txt at a time, and demands
-# that a test named there fails. list.txt explains itself.
+# that a test named there fails. list.txt explains itself. With --applies: only whether each still finds what it breaks.
 set -u -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 out=$(realpath -m "${1:?usage: tests/mutations/run.sh BUILD_DIR [FILTER]}")/mutate
@@ -125,6 +125,16 @@ if [ "$filter" = --baseline ]; then
 fi
 
 mkdir -p "$out"
+if [ "$filter" = --applies ]; then
+    passed=0 failed=0
+    while IFS= read -r name; do
+        cp persistent_agent.h "$out/applied.h"
+        if apply "$name" "$out/applied.h"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    done < <(sed -n 's/^mutation  *//p' $list)
+    printf '%d passed, %d failed, 0 skipped\n' $passed $failed
+    [ $failed = 0 ]
+    exit
+fi
 mapfile -t names < <(sed -n 's/^mutation  *//p' $list | grep -F -- "$filter")
 [ ${#names[@]} -gt 0 ] || {
     echo "no mutation's name contains '$filter'"
