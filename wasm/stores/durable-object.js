@@ -1,6 +1,6 @@
 // Agents in a SQLite-backed Durable Object: its storage, and its alarm as their clock.
 
-import { commitAll, schema, tables } from './sql.js';
+import { BUSY, commitAll, schema, tables } from './sql.js';
 
 const PART = 1 << 20; /* a row may have 2 MB */
 
@@ -29,6 +29,14 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
   let armed; /* when the alarm will come, as far as this instance knows; undefined: it does not know */
 
   const wish = ({ due, busy }) => (busy ? Math.min(due, clock() + watchMs) : due);
+
+  /* Whether the alarm is early enough for what these appends ask for. For all else it was before. */
+  function suffices(summaries) {
+    if (armed === undefined || armed <= clock()) return false;
+    const due = Math.min(...summaries.map((summary) => summary.due));
+    const need = wish({ due, busy: summaries.some(({ flags }) => (flags & BUSY) !== 0) });
+    return need === armed || (armed < need && need < Infinity);
+  }
 
   /* Inside a transaction. An alarm that comes too early is harmless, and not moved for agents that are only watched. */
   function arm(earliest = 0) {
@@ -72,7 +80,7 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
           (body) =>
             storage.transactionSync(() => {
               body();
-              if (alarm) set = arm();
+              if (alarm && !suffices(appends.map(({ summary }) => summary))) set = arm();
             }),
           sql,
           (error) => (/SQLITE_FULL|database or disk is full/.test(error?.message) ? 'no-space' : null),
