@@ -326,7 +326,7 @@ static void test_inference(int port)
         CHECK(cJSON_IsBool(cJSON_GetObjectItemCaseSensitive(answer, "risky")));
         cJSON_Delete(answer);
     }
-    CHECK(p.calls == 3);
+    CHECK(p.calls >= 3 && p.calls == 3 + p.retries); /* a slow machine may take longer than an attempt may */
     close_program(&p);
 
     /* Free text from random weights has no end: the token limit cuts it off, and that is said. */

@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { checkNames } from '../../kit.js';
 import { until } from '../within.mjs';
 import { missing, needNode22 } from '../workerd.mjs';
 import { finish, tally } from './harness.mjs';
@@ -27,9 +28,13 @@ async function kill() {
   server = await startWorkerd(folder);
 }
 
-const kit = await server.json('/object/kit/kit');
-for (const line of kit.lines) console.log(line);
-total.add(kit);
+// One after the other, in requests that a slow disk does not draw out; part of a name asks for all that have it.
+const asked = checkNames.filter((name) => !checkNames.some((other) => other !== name && name.includes(other)));
+for (const [number, name] of asked.entries()) {
+  const kit = await server.json(`/object/kit-${number}/kit?only=${encodeURIComponent(name)}`);
+  for (const line of kit.lines) console.log(line);
+  total.add(kit);
+}
 
 await total.check('40 racers, one winner', async () => {
   for (let expected = 0; expected < 5; expected++) {
@@ -135,10 +140,15 @@ await total.check('SIGKILL in the middle of appends, 5 times', async () => {
 
 await total.check('rate', async () => {
   const begun = performance.now();
-  await Promise.all(
-    ['01', '02', '03', '04'].map((stream) => server.fetch(`/object/rate/rate?stream=${stream}&count=250`)),
-  );
-  return `${Math.round(1000 / ((performance.now() - begun) / 1000))} commits/s, 4 at a time`;
+  let commits = 0; // in requests that a slow disk does not draw out
+  const append = async (stream) => {
+    while (performance.now() - begun < 1500) {
+      await (await server.fetch(`/object/rate/rate?stream=${stream}&count=10`)).text();
+      commits += 10;
+    }
+  };
+  await Promise.all(['01', '02', '03', '04'].map(append));
+  return `${Math.round(commits / ((performance.now() - begun) / 1000))} commits/s, 4 at a time`;
 });
 
 await server.stop();

@@ -61,7 +61,8 @@ export class Agents extends DurableObject {
       case '/kit': {
         const lines = [];
         const open = (name) => durableObject(ctx, { prefix: `${name.replaceAll('-', '_')}_` });
-        const outcome = await runKit({ open, log: (line) => lines.push(line) });
+        const only = url.searchParams.get('only');
+        const outcome = await runKit({ open, only, log: (line) => lines.push(line) });
         return Response.json({ ...outcome, failures: undefined, lines });
       }
       case '/race': {
