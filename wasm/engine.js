@@ -164,7 +164,8 @@ export class Engine {
 
   #random(at, size) {
     const bytes = this.#linear.u8.subarray(at, at + size);
-    if (this.#options.random !== undefined) this.#options.random(bytes);
+    const { random } = this.#options;
+    if (random) random(bytes);
     else globalThis.crypto.getRandomValues(bytes);
     return OK;
   }
@@ -202,7 +203,7 @@ export class Engine {
       this.#machines.forEach((machine, index) => linear.setU32(table + 4 * index, machine.address));
       const at = linear.push(layout.limits_SIZE);
       linear.setU32(at + layout.limits_size, layout.limits_SIZE);
-      for (const [key, value] of Object.entries(limits)) linear.setU32(at + LIMITS[key], Number(value));
+      for (const key in limits) linear.setU32(at + LIMITS[key], Number(limits[key]));
       const flags =
         (readOnly || store?.readOnly ? 1 : 0) |
         (holdEffects ? 2 : 0) |
@@ -720,14 +721,17 @@ export class Engine {
   // Rarely wanted: loaded when it is.
 
   async export(agent) {
+    const wanted = isObject(agent) ? { ...agent } : agent; // the caller may go on using it
     const { exportAgent } = await import('./portable.js');
-    return exportAgent(this, agent);
+    return exportAgent(this, wanted);
   }
 
   async import(file, options) {
-    const bytes = bytesOf(file)?.slice() ?? file; // the caller may go on using them
+    const bytes = bytesOf(file),
+      given = bytes === undefined ? file : new Uint8Array(bytes), // a copy: a Buffer's slice() is none
+      { as, id, again } = known(options ?? NONE, ['as', 'id', 'again'], 'import');
     const { importAgent } = await import('./portable.js');
-    return importAgent(this, bytes, options);
+    return importAgent(this, given, { as, id, again });
   }
 
   // ---- machines

@@ -24,8 +24,8 @@ function list(linear, values, what) {
   return values.length === 0 ? 0 : linear.keep(toBytes(`${values.join(' ')}\0`));
 }
 
-function crash(linear, value = 'repeat', what) {
-  const policy = CRASH.indexOf(value);
+function crash(linear, value, what) {
+  const policy = CRASH.indexOf(value ?? 'repeat');
   if (policy < 0) refuse(`${what} '${printable(value)}' is not one of ${CRASH}`);
   return policy;
 }

@@ -142,7 +142,8 @@ export class Step {
     this.#touched = false;
     this.#event = undefined;
     try {
-      const answer = machine.handlers[tag][which](this);
+      const handler = machine.handlers[tag][which],
+        answer = handler(this);
       if (isPromise(answer)) {
         answer.then(undefined, () => {});
         throw new TypeError('handlers and guards must be synchronous: begin a call instead');

@@ -194,17 +194,18 @@ export class Desk extends EventTarget {
 
   /** The newest views of these streams, or of all documents; the first are read while the others are being listed. */
   async documents(streams) {
-    const views = [];
+    const engine = this.#engine,
+      views = [];
     let some = [],
       reading;
     const read = async () => {
       await reading;
-      reading = Promise.all(some.splice(0).map((stream) => this.#engine.view({ stream }))).then((found) => {
+      reading = Promise.all(some.splice(0).map((stream) => engine.view({ stream }))).then((found) => {
         views.push(...found);
       });
       reading.catch(() => {}); // heard at the next await
     };
-    for await (const { stream } of streams?.map((stream) => ({ stream })) ?? this.#engine.agents()) {
+    for await (const { stream } of streams?.map((stream) => ({ stream })) ?? engine.agents()) {
       some.push(stream);
       if (some.length >= TOGETHER) await read();
     }

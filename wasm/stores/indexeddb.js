@@ -153,7 +153,10 @@ class IndexedDBStore {
     database.onclose = () => {
       if (this.#database === database) this.#database = null;
     };
-    const { id, durability } = await readMeta(database, this.#strength);
+    const { id, durability } = await readMeta(database, this.#strength).catch((error) => {
+      database.close(); // nobody else would
+      throw error;
+    });
     this.#id ??= id;
     if (id !== this.#id) this.#end(new Error(`${this.#name}: its data was cleared while it was in use`), true);
     if (this.#ended) {
@@ -219,7 +222,7 @@ class IndexedDBStore {
         const name = transaction.error?.name;
         if (name === 'QuotaExceededError') resolve(appends.map(() => ({ result: 'no-space' })));
         else if (way !== CAUTIOUS && (commit.refused || name === 'ConstraintError'))
-          resolve(this.#write(appends, way + 1));
+          resolve(this.#again(appends, way + 1));
         else reject(failure(this.#name, transaction.error));
       };
       try {
@@ -230,6 +233,12 @@ class IndexedDBStore {
         transaction.abort();
       }
     });
+  }
+
+  /** Nothing of it went in, and the connection may be closed meanwhile. */
+  async #again(appends, way) {
+    if (!this.#database) await this.connect();
+    return this.#write(appends, way);
   }
 
   #tell(appends, results) {

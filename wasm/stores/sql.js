@@ -11,13 +11,15 @@ export const schema = (prefix) => [
     epoch INTEGER NOT NULL, base INTEGER NOT NULL, first INTEGER NOT NULL, due INTEGER, time INTEGER NOT NULL,
     state INTEGER NOT NULL, status TEXT NOT NULL, flags INTEGER NOT NULL) WITHOUT ROWID`,
   `CREATE TABLE IF NOT EXISTS ${prefix}block (stream TEXT NOT NULL, version INTEGER NOT NULL, part INTEGER NOT NULL,
-    snapshot INTEGER NOT NULL, size INTEGER NOT NULL, bytes BLOB NOT NULL,
-    PRIMARY KEY (stream, version, part)) WITHOUT ROWID`,
+    base INTEGER NOT NULL, size INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (stream, version, part)) WITHOUT ROWID`,
   `CREATE INDEX IF NOT EXISTS ${prefix}due ON ${prefix}head (due, stream) WHERE due IS NOT NULL`,
   `CREATE INDEX IF NOT EXISTS ${prefix}busy ON ${prefix}head (stream) WHERE (flags & ${BUSY}) != 0`,
 ];
 
-/** head.base: the newest snapshot; due is NULL where it is Infinity; block.size: of the whole block, in part 0. */
+/**
+ * head.base: the newest snapshot; block.base: that at or before it, as its header says; due is NULL where it is Infinity;
+ * block.size: of the whole block, in part 0.
+ */
 const summaryOf = (row) => ({
   stream: row.stream,
   version: row.version,
@@ -58,12 +60,12 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
     );
   }
 
-  function addBlock(stream, { bytes, version, snapshot }) {
+  function addBlock(stream, { bytes, version, based }) {
     for (let at = 0, part = 0; at < bytes.length; at += partSize, part++) {
       const slice = bytes.length <= partSize ? bytes : bytes.subarray(at, at + partSize);
       run(
         `INSERT INTO ${BLOCK} VALUES (?, ?, ?, ?, ?, ?)`,
-        ...[stream, version, part, snapshot ? 1 : 0, part ? 0 : bytes.length, slice],
+        ...[stream, version, part, version - based, part ? 0 : bytes.length, slice],
       );
     }
   }
@@ -80,19 +82,13 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
     return { result: 'ok' };
   }
 
-  /* The newest snapshot at or before a version: no further back than a few dozen steps. */
-  const baseOf = (stream, version) =>
-    all(
-      `SELECT version FROM ${BLOCK} WHERE stream = ? AND version <= ? AND snapshot != 0 ORDER BY version DESC LIMIT 1`,
-      ...[stream, version],
-    )[0]?.version ?? 0;
-
   function read(request) {
     const { stream } = request;
     const head = headOf(stream);
     let { result, from, before } = begin(request, head);
     if (result) return result;
-    if (before) from = baseOf(stream, from);
+    if (before)
+      from = all(`SELECT base FROM ${BLOCK} WHERE stream = ? AND version = ? AND part = 0`, stream, from)[0].base;
     if (from < head.first) return { version: head.version, blocks: [], trimmed: true };
     let to = from - 1,
       bytes = 0;

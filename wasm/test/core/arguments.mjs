@@ -516,13 +516,77 @@ test('an agent of which only the stream is known can be looked at, and carried e
   await engine.close();
 });
 
-test('import takes the bytes as they are when it is called', async () => {
+test('export and import take what they are given as it is when they are called', async () => {
   const engine = await opened();
-  const bytes = await engine.export('a');
-  const importing = engine.import(bytes, { as: 'c' });
-  bytes.fill(0);
-  equal(await importing, 'c');
+  const agent = { stream: (await engine.view('a')).stream };
+  const exporting = engine.export(agent);
+  agent.stream = 'f'.repeat(16);
+  const bytes = await exporting;
+  const options = {};
+  for (const [as, given] of [
+    ['bytes', bytes.slice()],
+    ['view', new Uint8Array([0, ...bytes]).subarray(1)],
+    ['buffer', globalThis.Buffer?.from(bytes) ?? bytes.slice()], // whose slice() is no copy
+  ]) {
+    options.as = as;
+    const importing = engine.import(given, options);
+    options.as = 'other';
+    given.fill(0);
+    equal(await importing, as);
+  }
   await engine.close();
+});
+
+test('what is null is as if it were absent', async () => {
+  const machine = {
+    name: 'caller',
+    calls: { go: { crash: null, attempts: null, backoffMs: null } },
+    states: { going: { waits: ['go'], enter: (step) => step.call('go', '') }, done: { final: true } },
+    transitions: [
+      { from: 'going', event: 'go.result', to: 'done' },
+      { from: 'going', event: 'go.failure', to: 'done' },
+    ],
+  };
+  const none = { random: null, clock: null, trace: null };
+  const engine = await open({ machines: [machine], calls: { go: async () => '' }, ...none });
+  await engine.create('a', 'caller');
+  await engine.close();
+});
+
+test('handlers have no `this`', async () => {
+  const seen = [];
+  const machine = {
+    name: 'bare',
+    signals: ['go'],
+    states: {
+      idle: {
+        enter() {
+          seen.push(this);
+        },
+      },
+      done: { final: true },
+    },
+    transitions: [
+      {
+        from: 'idle',
+        event: 'go',
+        to: 'done',
+        guard() {
+          seen.push(this);
+          return true;
+        },
+      },
+    ],
+  };
+  const engine = await open({ machines: [machine] });
+  await engine.create('a', 'bare');
+  await engine.post('a', 'go');
+  equal(seen.length >= 2 && seen.every((it) => it === undefined), true);
+  await engine.close();
+});
+
+test('limits that are inherited hold', async () => {
+  await fails('E_LIMIT', () => opened(undefined, undefined, { limits: Object.create({ blockSizeMax: 100 }) }));
 });
 
 await finish();

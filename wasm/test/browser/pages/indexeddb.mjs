@@ -562,6 +562,14 @@ export const tests = {
     reader.close();
   },
 
+  async 'a commit that would be tried again says that the store was closed meanwhile'(t) {
+    const store = await fresh();
+    t.equal(await store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]), [{ result: 'ok' }]);
+    const refused = store.commit([makeAppend({ stream: a, expected: 0, based: 0 })]);
+    store.close();
+    await t.throws(refused, /is closed/);
+  },
+
   async 'a database that was deleted and made again is another one'(t) {
     const name = `page-${Date.now()}-${++number}`,
       factory = globalThis.indexedDB;
