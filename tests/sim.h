@@ -515,7 +515,7 @@ static inline void sim_power_cut(sim_disk *disk, int crash, uint64_t seed)
     }
 }
 
-/* The machine stops: all that was pending is kept but its n-th line, which stays as it was. 0: there are not so many. */
+/* The machine stops: all that was pending is kept but its n-th line, which stays as it was. 0: it has no such line. */
 static inline int sim_power_cut_but_line(sim_disk *disk, uint64_t n)
 {
     uint32_t i, j;
