@@ -269,8 +269,10 @@ class Folder {
       this.#faults = 0;
     } catch (error) {
       this.#fault = named(error);
-      this.#faults++;
-      if (this.#fault.code !== 'E_NO_SPACE') this.#next++; // the next one may open
+      if (this.#fault.code !== 'E_NO_SPACE') {
+        this.#faults++;
+        this.#next++; // the next one may open
+      }
     }
   }
 
