@@ -11629,6 +11629,12 @@ static uint32_t pai_count_heads(const pagent_files *files, uint64_t stream)
     return count;
 }
 
+/* What was found has been reported, a segment that is missing by the listing: the rest is looked at all the same. */
+static int pai_verify_goes_on(int result)
+{
+    return result == PAGENT_E_NOT_FOUND || pai_gravity(result) != 0 ? PAGENT_OK : result;
+}
+
 /* One segment; `limit` and `link` are what its successor says of its end (UINT64_MAX: there is none). */
 static int pai_verify_segment(pai_verify *verify, uint32_t number, uint64_t limit, uint64_t link)
 {
@@ -11652,7 +11658,7 @@ static int pai_verify_segment(pai_verify *verify, uint32_t number, uint64_t limi
     if (result == PAGENT_OK) result = pai_load_segment(files, log, number, limit, &header, &bad);
     else pai_forget_heads(files, log->stream);
     if (result == PAGENT_OK) result = pai_verify_end(verify, segment, limit, link, bad, &header);
-    return result == PAGENT_E_NOT_FOUND || pai_gravity(result) != 0 ? PAGENT_OK : result; /* that has been reported */
+    return pai_verify_goes_on(result);
 }
 
 /* The newest segment that is not void. */
@@ -11674,7 +11680,7 @@ static int pai_verify_newest(pai_verify *verify, pai_log *log)
         if (result == PAGENT_OK) result = pai_is_void(files, log, &number, &is_void);
         if (result != PAGENT_OK) break;
     }
-    return result == PAGENT_E_NOT_FOUND || pai_gravity(result) != 0 ? PAGENT_OK : result;
+    return pai_verify_goes_on(result);
 }
 
 /* Is the segment one of the log's? An empty one that no other leads back to is not: a zombie made it, or it is void.
@@ -11722,8 +11728,8 @@ static int pai_verify_log(pai_verify *verify, uint64_t stream, uint32_t oldest, 
         if (result == PAGENT_OK && next != 0) result = pai_get_segment(files, stream, next, &segment);
         if (result == PAGENT_OK && next != 0) link = segment->before_link;
         if (next == 0 || result != PAGENT_OK) limit = UINT64_MAX;
-        if (result == PAGENT_E_NOT_FOUND) result = PAGENT_OK;
-        if (result != PAGENT_OK && pai_gravity(result) == 0) break;
+        result = pai_verify_goes_on(result);
+        if (result != PAGENT_OK) break;
         result = pai_verify_segment(verify, number, limit, link);
         number = next > number ? next : number + 1;
     }

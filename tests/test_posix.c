@@ -132,13 +132,13 @@ TEST(pipe_for_segment)
     end();
 }
 
-static int send_note(const char *id)
+static int send_note(const char *agent, const char *id)
 {
     pagent_request message;
     memset(&message, 0, sizeof message);
     message.size = (uint32_t)sizeof message;
     message.verb = PAGENT_POST;
-    message.agent = "agent";
+    message.agent = agent;
     message.event = "note";
     message.id = id;
     return pagent_send_message(&w.dir, &w.host, &message);
@@ -174,8 +174,8 @@ TEST(bad_letters_skipped)
 {
     begin();
     CHECK_EQ(open_store(), PAGENT_OK);
-    CHECK_EQ(send_note("one"), PAGENT_OK);
-    CHECK_EQ(send_note("two"), PAGENT_OK);
+    CHECK_EQ(send_note("agent", "one"), PAGENT_OK);
+    CHECK_EQ(send_note("agent", "two"), PAGENT_OK);
     alarm(120);
     CHECK(mkdir(in_store("inbox/m-0000000000000001"), 0777) == 0);
     CHECK(mkfifo(in_store("inbox/m-0000000000000002"), 0666) == 0);
@@ -201,7 +201,7 @@ TEST(unreadable_letter_skipped)
     if (geteuid() == 0) SKIP("root may read everything");
     begin();
     CHECK_EQ(open_store(), PAGENT_OK);
-    CHECK_EQ(send_note("one"), PAGENT_OK);
+    CHECK_EQ(send_note("agent", "one"), PAGENT_OK);
     write_text(in_store("inbox/m-0000000000000001"), "secret");
     CHECK(chmod(in_store("inbox/m-0000000000000001"), 0) == 0);
     CHECK_EQ(collect_all(), 1);
@@ -244,10 +244,10 @@ TEST(inbox_made_again)
     begin();
     CHECK_EQ(open_store(), PAGENT_OK);
     CHECK(rmdir(in_store("inbox")) == 0);
-    CHECK_EQ(send_note("one"), PAGENT_E_NOT_FOUND);
+    CHECK_EQ(send_note("agent", "one"), PAGENT_E_NOT_FOUND);
     CHECK(mkdir(in_store("inbox"), 0777) == 0);
     syncs.count = 0;
-    CHECK_EQ(send_note("one"), PAGENT_OK);
+    CHECK_EQ(send_note("agent", "one"), PAGENT_OK);
     CHECK_EQ(syncs_of(in_store("inbox")), 1);
     CHECK_EQ(close_store(), PAGENT_OK);
     end();
@@ -497,24 +497,15 @@ static void live_jars(void)
     }
     CHECK_EQ(receipt.result, PAGENT_OK);
     acknowledge('t');
-    {
-        pagent_request letter;
-        memset(&letter, 0, sizeof letter);
-        letter.size = (uint32_t)sizeof letter;
-        letter.verb = PAGENT_POST;
-        letter.agent = "b";
-        letter.event = "note";
-        letter.id = "letter";
-        CHECK_EQ(pagent_send_message(&w.dir, &w.host, &letter), PAGENT_OK);
-        acknowledge('s');
-        memset(&receipt, 0, sizeof receipt);
-        for (i = 0; i < 1000 && (result = pagent_read_receipt(&w.dir, "letter", &receipt)) == PAGENT_PENDING; i++) {
-            CHECK(pagent_poll(jars.engine) >= 0);
-        }
-        CHECK_EQ(result, PAGENT_OK);
-        CHECK(receipt.result == PAGENT_OK || receipt.result == PAGENT_DUPLICATE);
-        acknowledge('l');
+    CHECK_EQ(send_note("b", "letter"), PAGENT_OK);
+    acknowledge('s');
+    memset(&receipt, 0, sizeof receipt);
+    for (i = 0; i < 1000 && (result = pagent_read_receipt(&w.dir, "letter", &receipt)) == PAGENT_PENDING; i++) {
+        CHECK(pagent_poll(jars.engine) >= 0);
     }
+    CHECK_EQ(result, PAGENT_OK);
+    CHECK(receipt.result == PAGENT_OK || receipt.result == PAGENT_DUPLICATE);
+    acknowledge('l');
     result = ask_jar(PAGENT_MOVE_OUT, "b", NULL, 0, PAGENT_ANY);
     CHECK(result == PAGENT_OK || result == PAGENT_E_FINISHED);
     CHECK_EQ(pagent_open_view(jars.engine, "b", PAGENT_OLDEST, &view), PAGENT_OK);

@@ -30,6 +30,8 @@ const summaryOf = (row) => ({
   flags: row.flags,
 });
 
+const dueOf = ({ due }) => (due === Infinity ? null : due);
+
 /**
  * What is done inside a transaction that the caller has begun. `all(sql, ...values)` gives rows as objects, `run` none.
  */
@@ -41,22 +43,20 @@ export function tables({ all, run, prefix, partSize = Infinity }) {
   function moveHead({ stream, expected, epoch, summary }, blocks) {
     const base = blocks.findLast((block) => block.snapshot)?.version ?? null;
     const { version, time, state, status, flags } = summary;
-    const due = summary.due === Infinity ? null : summary.due;
     return (
       all(
         `UPDATE ${HEAD} SET version = ?, epoch = ?, base = COALESCE(?, base), due = ?, time = ?, state = ?, status = ?,
         flags = ? WHERE stream = ? AND version = ? AND epoch <= ? RETURNING 1`,
-        ...[version, epoch, base, due, time, state, status, flags, stream, expected, epoch],
+        ...[version, epoch, base, dueOf(summary), time, state, status, flags, stream, expected, epoch],
       ).length !== 0
     );
   }
 
   function addHead(stream, { version, epoch, base, first, summary }) {
     const { time, state, status, flags } = summary;
-    const due = summary.due === Infinity ? null : summary.due;
     run(
       `INSERT INTO ${HEAD} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      ...[stream, version, epoch, base, first, due, time, state, status, flags],
+      ...[stream, version, epoch, base, first, dueOf(summary), time, state, status, flags],
     );
   }
 

@@ -7,11 +7,10 @@
 // after a restart of the browser. `preferences` are Firefox's. kill() ends what was started here with SIGKILL, by process id.
 
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from '../free-port.mjs';
 import { within } from '../within.mjs';
 
 const first = (...paths) => paths.find((path) => path && existsSync(path));
@@ -387,13 +386,4 @@ async function startWebKit() {
     await endBoth();
     throw error;
   }
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -3,10 +3,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../free-port.mjs';
 import { finish, tally } from '../stores/harness.mjs';
 import { api, life, refusals } from './kit.mjs';
 import { startModel } from './model.mjs';
@@ -30,15 +30,6 @@ const assert = (condition, what) => {
   if (!condition) throw new Error(typeof what === 'string' ? what : JSON.stringify(what));
 };
 let child, agents;
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** Again if it ends: the port may be another's by then. */
 async function start(left = 4) {
