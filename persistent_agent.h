@@ -4745,6 +4745,15 @@ static int pai_is_under_way(const pai_effect *effect)
     return effect->kind == PAGENT_EFFECT_CALL && (effect->released == PAI_RELEASED || effect->released == PAI_AWAITED);
 }
 
+/* Of an answer, whether it comes at once or by pagent_call_done. */
+static int pai_check_answer(const pagent_engine *e, const pagent_answer *answer)
+{
+    if (answer->outcome > PAGENT_FAILED_FINAL || (answer->data.size != 0 && answer->data.data == NULL)) {
+        return PAGENT_E_ARGUMENT;
+    }
+    return answer->data.size > e->limits.payload_size_max ? PAGENT_E_LIMIT : PAGENT_OK;
+}
+
 /* Hands a durable call to the host. An answer that comes at once is queued like any other. */
 static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effect)
 {
@@ -4788,13 +4797,14 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
     }
     e->calls_running -= effect->released == PAI_RELEASED;
     effect->released = PAI_ANSWERED;
-    if (pai_queue_answer(e, agent, &call.id, &answer) == PAGENT_OK) {
+    result = pai_check_answer(e, &answer);
+    if (result == PAGENT_OK) result = pai_queue_answer(e, agent, &call.id, &answer);
+    if (result == PAGENT_OK) {
         pai_free_task(e, spare);
         return;
     }
-    answer.data.size =
-        0; /* no memory for an answer that was given: a failure; and in doubt when it must not be repeated */
-    answer.code = PAGENT_E_MEMORY;
+    answer.data.size = 0; /* an answer that cannot be taken: a failure; and in doubt when it must not be repeated */
+    answer.code = result;
     answer.outcome = PAGENT_FAILED;
     if (agent->machine->source->calls[effect->name].crash_policy != PAGENT_CRASH_REPEAT) {
         answer.outcome = PAGENT_FAILED_FINAL;
@@ -7868,10 +7878,8 @@ PAGENT_API int pagent_call_done(pagent_engine *engine, const pagent_call_id *id,
     pai_agent *agent = pai_find_agent(e, id->stream);
     pai_effect *effect;
     int result;
-    if (answer->outcome > PAGENT_FAILED_FINAL || (answer->data.size != 0 && answer->data.data == NULL)) {
-        return PAGENT_E_ARGUMENT;
-    }
-    if (answer->data.size > e->limits.payload_size_max) return PAGENT_E_LIMIT;
+    result = pai_check_answer(e, answer);
+    if (result != PAGENT_OK) return result;
     if (id->stream == 0 || e->read_only) return PAGENT_E_STALE;
     if (agent == NULL || agent->phase == PAI_AGENT_NEW || agent->phase == PAI_AGENT_LOADING ||
         agent->phase == PAI_AGENT_COMMITTING) { /* decided when the state is known to be durable */

@@ -24,15 +24,16 @@ static struct {
     uint32_t begun;
     pagent_call_id ids[BEGUN_MAX];
     uint32_t repeated[BEGUN_MAX];
-    uint32_t broken;       /* the handler of "break" fails */
-    uint64_t denied;       /* stream whose appends … */
-    uint32_t denied_after; /* … are refused from the one with this number on … */
-    int denied_with;       /* … with this */
-    uint64_t unchained;    /* version that reading shows with another predecessor */
-    uint64_t swapped;      /* version that reading shows with another context, and all links as they have to be */
-    uint32_t swapped_at;   /* the byte of it */
-    uint32_t doubts;       /* appends from now on that are done, and answered IN_DOUBT */
-    uint32_t deaf;         /* readings from now on that are answered AGAIN */
+    const pagent_answer *at_once; /* of the host, to each call; NULL: none */
+    uint32_t broken;              /* the handler of "break" fails */
+    uint64_t denied;              /* stream whose appends … */
+    uint32_t denied_after;        /* … are refused from the one with this number on … */
+    int denied_with;              /* … with this */
+    uint64_t unchained;           /* version that reading shows with another predecessor */
+    uint64_t swapped;    /* version that reading shows with another context, and all links as they have to be */
+    uint32_t swapped_at; /* the byte of it */
+    uint32_t doubts;     /* appends from now on that are done, and answered IN_DOUBT */
+    uint32_t deaf;       /* readings from now on that are answered AGAIN */
     uint32_t stolen; /* the next append is in doubt, and somebody else's block, so many bytes longer, stands there */
 } w;
 
@@ -156,10 +157,14 @@ static uint64_t host_clock(void *ctx)
 
 static int host_call(void *ctx, const pagent_call *call, pagent_answer *answer)
 {
-    (void)ctx, (void)answer;
+    (void)ctx;
     if (!CHECK(w.begun < BEGUN_MAX)) return PAGENT_NOT_SENT;
     w.repeated[w.begun] = call->repeated;
     w.ids[w.begun++] = call->id;
+    if (w.at_once != NULL) {
+        *answer = *w.at_once;
+        return PAGENT_OK;
+    }
     return PAGENT_PENDING;
 }
 
@@ -407,6 +412,32 @@ TEST(repeats_count)
     CHECK_EQ(w.begun, 2);
     CHECK_TEXT(look_at("x", NULL, NULL).log, "F");
     end_world();
+}
+
+/* An answer that pagent_call_done would refuse is none when it comes at once, either: the call has failed. */
+TEST(answers_that_cannot_be_taken)
+{
+    static const uint8_t byte = 1;
+    static const pagent_answer bad[] = {{0, 0, {NULL, 9}, 0},
+                                        {0, 0, {&byte, 2200000000u}, 0},
+                                        {0, 0, {&byte, (16u << 20) + 1u}, 0},
+                                        {77, 0, {NULL, 0}, 0}};
+    uint32_t i;
+    for (i = 0; i < 4; i++) {
+        begin_world();
+        w.at_once = &bad[i];
+        CHECK_EQ(post("x", "try", NULL, 0), PAGENT_OK);
+        poll_all();
+        w.now += 60000; /* the pause before it is repeated */
+        poll_all();
+        CHECK_EQ(w.begun, 2);
+        CHECK_TEXT(look_at("x", NULL, NULL).log, "F");
+        CHECK_EQ(post("x", "dare", NULL, 0), PAGENT_OK);
+        poll_all();
+        CHECK_EQ(w.begun, 3);
+        CHECK_TEXT(look_at("x", NULL, NULL).log, "FF"); /* not to be repeated: final, with E_IN_DOUBT */
+        end_world();
+    }
 }
 
 /* The pause doubles, within a quarter of it, up to the cap. */
@@ -718,6 +749,7 @@ TEST(anchors)
 }
 
 TEST_MAIN(ROW(anchors), ROW(answer_of_another_life), ROW(waiting_calls), ROW(calls_in_doubt), ROW(repeats_count),
-          ROW(backoff), ROW(total_deadline), ROW(deferred_in_order), ROW(parked), ROW(calls_end_with_their_state),
-          ROW(signals_arrive_once), ROW(transcript_stays_in_its_blocks), ROW(conflict_fences), ROW(doubt_finds_another),
-          ROW(doubt_waits), ROW(broken_chain), ROW(change_of_another_context))
+          ROW(answers_that_cannot_be_taken), ROW(backoff), ROW(total_deadline), ROW(deferred_in_order), ROW(parked),
+          ROW(calls_end_with_their_state), ROW(signals_arrive_once), ROW(transcript_stays_in_its_blocks),
+          ROW(conflict_fences), ROW(doubt_finds_another), ROW(doubt_waits), ROW(broken_chain),
+          ROW(change_of_another_context))
