@@ -67,7 +67,7 @@
         config.machine_count = 1;
         pagent_posix_host(&config.host);
         config.host.call = model;
-        if (pagent_open_posix(&dir, "hello-store", 1) < 0 ||
+        if (pagent_open_posix(&dir, "hello-store", 1, text) < 0 ||
             pagent_open_files(&files, &dir, &config.host, NULL, text) < 0) {
             return fprintf(stderr, "%s\n", text), 1;
         }
@@ -99,7 +99,8 @@
       with what, which agent, which offset, and stops that agent alone: it is listed as PAGENT_IS_DAMAGED, and its older
       versions can be read. Where a shared log does not show any more where blocks begin, or its last block may have
       been acknowledged, opening for writing fails; looking (a read-only store) is possible up to there.
-   5. An answer is applied once. Late, duplicate, foreign and superseded answers are refused by name.
+   5. An answer is applied once. Late, duplicate, foreign and superseded answers are refused by name: at once, or, of an
+      agent that must be read first, as PAGENT_TRACE_REFUSED.
    6. A call's idempotency key is the same for all its attempts and restarts, and never used for another call, not even
       by a restored backup: it begins with the nonce of the claim that issued it.
    What is not
@@ -208,7 +209,7 @@ extern "C" {
     X(E_EXISTS, -1007, "an agent of this name exists")                                                                 \
     X(E_CONFLICT, -1008, "the agent has changed since the expected version")                                           \
     X(E_FENCED, -1009, "another engine has taken this agent over")                                                     \
-    X(E_LOCKED, -1010, "another process owns this store")                                                              \
+    X(E_LOCKED, -1010, "this store is open for writing elsewhere")                                                     \
     X(E_STALE, -1011, "late, duplicate or foreign answer: refused")                                                    \
     X(E_SETTLED, -1012, "this effect is already settled")                                                              \
     X(E_EXPIRED, -1013, "the deadline has passed")                                                                     \
@@ -257,6 +258,7 @@ typedef struct pagent_bytes { /* borrowed: the function that takes or gives one 
 #define PAGENT_ANY 0u             /* expected_version: whatever it is */
 #define PAGENT_FOREVER UINT64_MAX /* a due time that never comes */
 
+/* A pointer may be NULL only where its comment says so. */
 typedef struct pagent_engine pagent_engine; /* owns many agents over one store; single-threaded; no globals */
 typedef struct pagent_step pagent_step;     /* one event being handled; valid inside the handler only */
 typedef struct pagent_view pagent_view;     /* an agent as it was at one version; read-only */
@@ -461,7 +463,8 @@ PAGENT_API int pagent_fail(pagent_step *step, int code, const char *text);
 PAGENT_API uint64_t pagent_digest(const void *data, uint32_t size);
 
 /* ---- [HOST] ---------------------------------------------------------------------------------------------------
-   What the program lends to the engine. No callback may call into the same engine unless its comment says so. */
+   What the program lends to the engine. Of the same engine, call, call_cancel and trace may use pagent_submit and its
+   shorthands; a callback uses nothing else of it. */
 
 typedef struct pagent_call {
     pagent_call_id id;    /* for pagent_call_done */
@@ -520,7 +523,7 @@ typedef struct pagent_host {
     uint32_t size; /* sizeof(pagent_host) */
     void *ctx;     /* first argument of every callback */
     /* realloc with the old size; new_size 0 frees and returns NULL; NULL on failure. Aligned for any type.
-       Required. pagent_arena and, with PAGENT_FILE, pagent_heap are ready-made. */
+       Required. pagent_arena_allocate is ready-made, and pagent_posix_host gives the heap. */
     void *(*allocate)(void *ctx, void *old, size_t old_size, size_t new_size);
     /* Fills the buffer with unpredictable bytes (log ids, nonces, jitter). 0 or an error. Required. */
     int (*random)(void *ctx, void *buffer, size_t size);
@@ -528,7 +531,8 @@ typedef struct pagent_host {
     uint64_t (*clock_ms)(void *ctx);
     /* Begins a call and returns at once: PAGENT_PENDING (pagent_call_done follows), PAGENT_OK with *answer filled (data
        valid until the next call into the engine), PAGENT_NOT_SENT (nothing happened; retried by policy), or an error <
-       0 (as FAILED with that code). Must not wait. May be NULL when no machine declares a call. */
+       0 (as FAILED with that code). Must not wait. May be NULL when no call can begin: no machine declares one, or
+       hold_effects, or read_only. */
     int (*call)(void *ctx, const pagent_call *call, pagent_answer *answer);
     /* The engine no longer wants this answer. Optional; may be ignored. */
     void (*call_cancel)(void *ctx, const pagent_call_id *id);
@@ -538,7 +542,7 @@ typedef struct pagent_host {
 /* ---- [STORE] --------------------------------------------------------------------------------------------------
    Where blocks live. Every callback fills *io before it returns OK; or returns PENDING, and the host calls
    pagent_store_done(engine, request->op, result, io) once. The memory behind a request is valid until then; one append
-   is in flight per stream. See [FORMAT] for blocks; the rules A1-A7, R1, T1 and H of the manual's [STORE] bind them. */
+   is in flight per stream. See [FORMAT] for blocks. */
 
 typedef uint64_t pagent_op; /* slot | generation << 32: a late or second completion is refused */
 
@@ -668,10 +672,10 @@ typedef struct pagent_store {
 
 /* ---- [ENGINE] ------------------------------------------------------------------------------------------------- */
 
-typedef struct pagent_limits {  /* 0 takes the default; exceeding one is an error that says which */
+typedef struct pagent_limits {  /* 0 takes the default; exceeding one is E_LIMIT, and its text says which */
     uint32_t size;              /* sizeof(pagent_limits) */
     uint32_t context_size_max;  /* 16 MiB */
-    uint32_t payload_size_max;  /* of one event, request, answer, entry: 16 MiB */
+    uint32_t payload_size_max;  /* of one event, request, answer, entry: 16 MiB; never more than a block holds */
     uint32_t block_size_max;    /* of one block: 64 MiB */
     uint32_t effects_max;       /* outstanding per agent: 1,024 */
     uint32_t mailbox_max;       /* unhandled events per agent: 1,024 */
@@ -702,7 +706,8 @@ typedef struct pagent_config {
 } pagent_config;
 
 /* Copies the config, checks the machines. On an error *engine is NULL and `text` (may be NULL) says what and where.
-   Opening goes on inside poll: agents with calls in doubt or due are looked up then. */
+   Opening goes on inside poll: agents with calls in doubt or due are looked up then. Close in reverse order: views,
+   engine, store, directory. */
 PAGENT_API int pagent_open_engine(pagent_engine **engine, const pagent_config *config, char text[PAGENT_TEXT_SIZE]);
 
 /* Flushes nothing, cancels nothing: what is durable stays, the rest never was. Receipts that are still open become
@@ -711,7 +716,7 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine);
 
 /* Does what can be done now, and waits for nothing but a synchronous store. OK: call again, there is more.
    IDLE: come back at pagent_next_deadline, or after a submit, call_done or store_done. PENDING: as IDLE, and the store
-   is busy. An error: the store failed; it is sticky; close, and open again. */
+   is busy. An error: the store failed; it is sticky; close, and open again. Each agent makes one step at most. */
 PAGENT_API int pagent_poll(pagent_engine *engine);
 
 /* When poll wants to be called next, absolute; PAGENT_FOREVER: only after something from outside. */
@@ -726,7 +731,10 @@ typedef int (*pagent_wait)(void *ctx, pagent_engine *engine, uint64_t deadline_m
 PAGENT_API int pagent_run(pagent_engine *engine, pagent_wait wait, void *ctx);
 
 /* The answer to a call that returned PENDING. Copies the data. E_STALE: not outstanding (late, duplicate, foreign,
-   superseded attempt). OK does not mean durable yet; a crash before that is a call in doubt. */
+   superseded attempt). OK does not mean durable yet; a crash before that is a call in doubt. Nor does it mean that the
+   call is outstanding, when its agent must be read first: a refusal is traced then (PAGENT_TRACE_REFUSED). E_LIMIT:
+   over payload_size_max, or requests_max answers wait to be looked at: poll first. An answer that fits in no block
+   together with its step becomes CALL.failure with that code. */
 PAGENT_API int pagent_call_done(pagent_engine *engine, const pagent_call_id *id, const pagent_answer *answer);
 
 /* The completion of a store callback that returned PENDING. E_STALE: unknown, late or duplicate op: nothing happened.
@@ -763,7 +771,7 @@ enum pagent_decision {
 typedef struct pagent_request {
     uint32_t size;             /* sizeof(pagent_request) */
     uint32_t verb;             /* enum pagent_verb */
-    const char *agent;         /* its name */
+    const char *agent;         /* its name: 1 to 127 bytes of any kind but zero */
     const char *id;            /* sender's, up to 127 bytes: applied once, as long as it is among the agent's last
                                   limits.dedupe_count (16). NULL: none */
     uint64_t expected_version; /* or PAGENT_ANY; E_CONFLICT when the agent has changed since */
@@ -785,8 +793,9 @@ typedef struct pagent_receipt {
     char text[PAGENT_TEXT_SIZE]; /* the reason of a refusal, as a sentence */
 } pagent_receipt;
 
-/* Copies the request and queues it; poll works it off. `receipt` (may be NULL) is written once, inside a later poll (or
-   close), and must live until then. E_ARGUMENT, E_LIMIT, E_MEMORY, E_READ_ONLY: at once, and nothing is queued. */
+/* Copies the request and queues it; poll works it off. `receipt` (may be NULL) says PENDING, is settled once, inside a
+   later poll (or close), and must live until then. E_ARGUMENT, E_LIMIT, E_MEMORY, E_READ_ONLY, and what the engine
+   failed with: at once, with a text in `receipt`, and nothing is queued. */
 PAGENT_API int pagent_submit(pagent_engine *engine, const pagent_request *request, pagent_receipt *receipt);
 
 /* Shorthands for pagent_submit. */
@@ -949,7 +958,7 @@ PAGENT_API int pagent_portable_open(pagent_portable *file, uint8_t *bytes, size_
 
 /* Memory: for tests, and for agents that may die with the process. Has an inbox. Frees all on close. */
 typedef struct pagent_memory pagent_memory;
-PAGENT_API int pagent_open_memory(pagent_memory **memory, const pagent_host *host);
+PAGENT_API int pagent_open_memory(pagent_memory **memory, const pagent_host *host); /* uses allocate only */
 PAGENT_API pagent_store pagent_memory_store(pagent_memory *memory);
 PAGENT_API int pagent_memory_message(pagent_memory *memory, const pagent_request *request); /* into its inbox */
 PAGENT_API int pagent_memory_receipt(pagent_memory *memory, const char *id, pagent_receipt *receipt);
@@ -1072,7 +1081,8 @@ enum pagent_posix_flags {
     PAGENT_POSIX_NO_DIR_SYNC = 2 /* for hosts that cannot sync a directory (WASI in wasmtime and in Deno): the names of
                                      files may then not survive a power cut, so take PAGENT_STORE_POWER off the caps */
 };
-PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int flags);
+/* On an error `text` (may be NULL) says what and where; E_NOT_FOUND: no such directory. */
+PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int flags, char text[PAGENT_TEXT_SIZE]);
 PAGENT_API void pagent_close_posix(pagent_dir *dir);
 PAGENT_API void pagent_posix_host(pagent_host *host); /* fills size, allocate, random, clock_ms; leaves the others 0 */
 
@@ -3259,6 +3269,11 @@ PAGENT_API int pagent_check_machine(const pagent_machine *machine, char text[PAG
     if (!pai_name_is_valid(machine->name, pai_length(machine->name))) {
         return pai_fault(&check, "machine", PAI_NONE, machine->name, ": bad name", "", ": use 1-63 of A-Za-z0-9_-");
     }
+    if ((machine->calls == NULL && machine->call_count != 0) ||
+        (machine->states == NULL && machine->state_count != 0) ||
+        (machine->transitions == NULL && machine->transition_count != 0)) {
+        return pai_fault(&check, "machine", PAI_NONE, machine->name, ": a table is NULL", "", ", but has rows");
+    }
     if (machine->state_count == 0 || machine->state_count > PAI_STATES_MAX || machine->call_count > 1024 ||
         machine->transition_count > 65535 || pai_list_count(machine->signals) > 1024 ||
         pai_list_count(machine->timers) > 1024 || pai_list_count(machine->approvals) > 1024) {
@@ -3707,7 +3722,8 @@ typedef struct pai_commit {
     pai_buffer buffer; /* one block, or a snapshot and one */
     size_t base;       /* where the block being written begins */
     uint64_t expected;
-    pai_retry retry; /* in doubt: asked again then */
+    pai_retry retry;  /* in doubt: asked again then */
+    const char *over; /* the limit that was exceeded, as a sentence; NULL: that of blocks */
     uint32_t count;
     uint32_t flags;     /* of the append */
     uint32_t calls_off; /* calls of earlier attempts that end with it */
@@ -3834,6 +3850,7 @@ struct pagent_engine {
 
     pai_queue requests;
     uint32_t request_count;
+    uint32_t answer_count; /* tasks that carry one */
     uint32_t receipts_due; /* handed in, and not written yet */
     uint64_t requests_ms;  /* no memory: not before */
     uint32_t calls_running;
@@ -4218,6 +4235,7 @@ static pai_task *pai_make_task(pagent_engine *e, const pagent_request *request, 
     }
     task->size = size;
     task->verb = verb;
+    e->answer_count += verb == PAI_VERB_ANSWER;
     at = (uint8_t *)(task + 1);
     if (request != NULL) {
         pai_copy(&task->request, request, sizeof *request);
@@ -4312,6 +4330,7 @@ static void pai_answer_message(pagent_engine *e, pai_settling *settling, const p
 
 static void pai_free_task(pagent_engine *e, pai_task *task)
 {
+    e->answer_count -= task->verb == PAI_VERB_ANSWER;
     if (task->size != PAI_TASK_SIZE || e->free_task_count == PAI_FREE_MAX) {
         pai_free(&e->heap, task, task->size);
         return;
@@ -4336,18 +4355,24 @@ static void pai_post_signal_done(pagent_engine *e, const pai_task *signal, int r
     pai_queue_task(e, sender, task);
 }
 
-/* The outcome of an task, durable by now. Frees it. */
+static const char pai_over_payload[] = "the data is larger than limits.payload_size_max";
+
+/* `text` NULL: the result's own sentence. */
+static void pai_fill_receipt(pagent_receipt *receipt, uint32_t verb, int result, uint64_t version, const char *text)
+{
+    pai_text t = pai_text_begin(receipt->text, PAGENT_TEXT_SIZE);
+    receipt->result = result;
+    receipt->verb = verb;
+    receipt->version = version;
+    if (result < 0) pai_text_add(&t, text != NULL ? text : pagent_message(result));
+}
+
+/* The outcome of a task, durable by now. Frees it. */
 static void pai_settle_task(pagent_engine *e, pai_task *task, int result, uint64_t version, const char *text)
 {
     pagent_receipt receipt;
-    pai_text t;
     if (task == NULL) return;
-    pai_clear(&receipt, sizeof receipt);
-    receipt.result = result;
-    receipt.verb = task->verb;
-    receipt.version = version;
-    t = pai_text_begin(receipt.text, PAGENT_TEXT_SIZE);
-    if (result < 0) pai_text_add(&t, text != NULL ? text : pagent_message(result));
+    pai_fill_receipt(&receipt, task->verb, result, version, text);
     if (task->receipt != NULL) {
         pai_copy(task->receipt, &receipt, sizeof receipt);
         e->receipts_due--;
@@ -4453,8 +4478,7 @@ static uint64_t pai_commit_epoch(const pai_agent *agent)
 static int pai_check_block_size(const pagent_engine *e, const pai_commit *commit)
 {
     size_t size = commit->buffer.size - commit->base + 192; /* what padding may add */
-    if (size > e->limits.block_size_max || size > PAI_PAYLOAD_MAX - 4096u) return PAGENT_E_LIMIT;
-    return e->store.block_size_max != 0 && size > e->store.block_size_max ? PAGENT_E_LIMIT : PAGENT_OK;
+    return size > e->limits.block_size_max ? PAGENT_E_LIMIT : PAGENT_OK;
 }
 
 /* Pads, checksums and chains the block at commit->base. */
@@ -4675,6 +4699,11 @@ static void pai_retry_later(pagent_engine *e, pai_agent *agent)
    The task goes back to the front of the queue, unless it was the cause. */
 static void pai_abandon(pagent_engine *e, pai_agent *agent, pai_commit *commit, pai_task *task, int result)
 {
+    const char *what = NULL;
+    if (result == PAGENT_E_LIMIT) {
+        what = commit != NULL ? commit->over : NULL;
+        if (what == NULL) what = "a block would be larger than limits.block_size_max, or than the store takes";
+    }
     if (commit != NULL) pai_give_commit(e, commit);
     pai_trace(e, agent, PAGENT_TRACE_ERROR, result, "commit");
     pai_reset_agent(e, agent);
@@ -4686,7 +4715,7 @@ static void pai_abandon(pagent_engine *e, pai_agent *agent, pai_commit *commit, 
             pai_push_front(&agent->tasks, task);
         } else {
             if (task == NULL || task->verb == PAI_VERB_ANSWER) pai_break(e, agent, result);
-            pai_settle_task(e, task, result, 0, NULL);
+            pai_settle_task(e, task, result, 0, what);
         }
     } else if (task != NULL && result == PAGENT_E_NO_SPACE && task->receipt != NULL) {
         pai_settle_task(e, task, result, 0, NULL);
@@ -4785,7 +4814,7 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
     effect->released = pai_released_as(agent, effect);
     e->calls_running += effect->released == PAI_RELEASED;
     pai_trace(e, agent, PAGENT_TRACE_CALL, (int32_t)effect->attempt, call.name);
-    result = e->host.call != NULL ? e->host.call(e->host.ctx, &call, &answer) : PAGENT_E_UNDECLARED;
+    result = e->host.call(e->host.ctx, &call, &answer);
     if (result == PAGENT_PENDING) {
         pai_free_task(e, spare);
         return;
@@ -5197,7 +5226,9 @@ PAGENT_API void *pagent_context(pagent_step *step, uint32_t *size)
 PAGENT_API int pagent_resize_context(pagent_step *step, uint32_t size)
 {
     pai_buffer *context = &step->agent->state.context;
-    if (size > step->engine->limits.context_size_max) return PAGENT_E_LIMIT;
+    if (size > step->engine->limits.context_size_max) {
+        return pagent_fail(step, PAGENT_E_LIMIT, "the context is larger than limits.context_size_max");
+    }
     if (size > context->size) {
         size_t more = size - context->size;
         if (pai_reserve(&step->engine->heap, context, more) != PAGENT_OK) return PAGENT_E_MEMORY;
@@ -5207,9 +5238,16 @@ PAGENT_API int pagent_resize_context(pagent_step *step, uint32_t size)
     return PAGENT_OK;
 }
 
+static int pai_check_data(pagent_step *step, uint32_t size)
+{
+    if (size <= step->engine->limits.payload_size_max) return PAGENT_OK;
+    return pagent_fail(step, PAGENT_E_LIMIT, pai_over_payload);
+}
+
 PAGENT_API int pagent_remember(pagent_step *step, uint32_t kind, const void *data, uint32_t size)
 {
-    if (size > step->engine->limits.payload_size_max) return PAGENT_E_LIMIT;
+    int result = pai_check_data(step, size);
+    if (result != PAGENT_OK) return result;
     return pai_add_entry_section(&step->engine->heap, &step->commit->buffer, kind, data, size);
 }
 
@@ -5232,9 +5270,11 @@ static uint64_t pai_after(uint64_t now, uint64_t pause)
 
 static int pai_stage_effect(pagent_step *step, pai_effect *effect, pagent_effect_id *id)
 {
-    int result;
-    if (step->effects >= step->engine->limits.effects_max) return PAGENT_E_LIMIT;
-    if (effect->data_size > step->engine->limits.payload_size_max) return PAGENT_E_LIMIT;
+    int result = pai_check_data(step, effect->data_size);
+    if (result != PAGENT_OK) return result;
+    if (step->effects >= step->engine->limits.effects_max) {
+        return pagent_fail(step, PAGENT_E_LIMIT, "more effects are outstanding than limits.effects_max");
+    }
     effect->version = step->version;
     effect->index = step->staged;
     result = pai_add_effect(&step->engine->heap, &step->commit->buffer, effect);
@@ -5341,7 +5381,8 @@ PAGENT_API int pagent_send_signal(pagent_step *step, const char *agent, const ch
     int result;
     if (name == PAI_NONE) return pai_undeclared(step, "signals", signal);
     if (target_size < 2 || target_size > PAGENT_NAME_MAX + 1u) return PAGENT_E_ARGUMENT;
-    if (size > step->engine->limits.payload_size_max) return PAGENT_E_LIMIT;
+    result = pai_check_data(step, size);
+    if (result != PAGENT_OK) return result;
     pai_clear(&joined, sizeof joined);
     result = pai_append_bytes(&step->engine->heap, &joined, agent, target_size);
     if (result == PAGENT_OK) result = pai_append_bytes(&step->engine->heap, &joined, data, size);
@@ -5805,6 +5846,7 @@ static int pai_add_deferred(pagent_step *step, const pai_incoming *in)
     pai_mail mail;
     if (step->agent->state.mail_count >= step->engine->limits.mailbox_max && in->kind == PAGENT_EVENT_SIGNAL &&
         in->mail == NULL) {
+        step->commit->over = "its mailbox holds limits.mailbox_max events";
         return PAGENT_E_LIMIT; /* the other kinds are bounded by effects_max */
     }
     pai_clear(&mail, sizeof mail);
@@ -7193,7 +7235,7 @@ static void pai_turn(pagent_engine *e, pai_agent *agent)
         }
         if (agent->receipts_open != 0) break; /* a sender's receipt first: its id must not slide out of the window */
         if (agent->tasks.first != NULL) {
-            if (!pai_take_task(e, agent)) break;
+            if (!pai_take_task(e, agent) || agent->ready) break; /* ready again: it made its commit at once */
             continue;
         }
         if (agent->exists && agent->machine != NULL && pai_take_due(e, agent)) break;
@@ -7208,8 +7250,10 @@ static void pai_turn(pagent_engine *e, pai_agent *agent)
    [POLL]  opening, polling, requests: what the program calls
    Invariant: poll does work that is due, bounded, and returns; nothing here waits. */
 
-static void pai_set_limits(pagent_limits *limits)
+/* A block is no larger than the store takes, and what goes into one no larger than it. */
+static void pai_set_limits(pagent_limits *limits, uint32_t store_block_max)
 {
+    uint32_t largest = pai_or(store_block_max, PAI_PAYLOAD_MAX);
     limits->size = sizeof *limits;
     limits->context_size_max = pai_or(limits->context_size_max, 16u << 20);
     limits->payload_size_max = pai_or(limits->payload_size_max, 16u << 20);
@@ -7226,6 +7270,9 @@ static void pai_set_limits(pagent_limits *limits)
     limits->inbox_interval_ms = pai_or(limits->inbox_interval_ms, 200);
     limits->idle_seal_ms = pai_or(limits->idle_seal_ms, 1000);
     limits->retry_pause_ms = pai_or(limits->retry_pause_ms, 500);
+    if (largest > PAI_PAYLOAD_MAX - 4096u) largest = PAI_PAYLOAD_MAX - 4096u;
+    if (limits->block_size_max > largest) limits->block_size_max = largest;
+    if (limits->payload_size_max > limits->block_size_max) limits->payload_size_max = limits->block_size_max;
 }
 
 static int pai_check_config(const pagent_config *config, char *text)
@@ -7245,6 +7292,8 @@ static int pai_check_config(const pagent_config *config, char *text)
         fault = "config.limits: splices_max is at most 16, dedupe_count at most 4096";
     } else if (config->limits.block_size_max > (uint32_t)PAI_PAYLOAD_MAX) {
         fault = "config.limits.block_size_max is at most 256 MiB";
+    } else if (config->machine_count != 0 && config->machines == NULL) {
+        fault = "config.machines is NULL, but has a count";
     }
     pai_text_add(&t, fault);
     return fault != NULL ? PAGENT_E_ARGUMENT : PAGENT_OK;
@@ -7264,6 +7313,16 @@ static void pai_say_machine(const pagent_machine *machine, char *text)
     pai_text_add(&whole, said);
 }
 
+static int pai_check_can_call(const pagent_engine *e, const pagent_machine *machine, char *text)
+{
+    pai_text t = pai_text_begin(text, PAGENT_TEXT_SIZE);
+    if (e->host.call != NULL || machine->call_count == 0 || e->hold || e->read_only) return PAGENT_OK;
+    pai_text_add(&t, "config.host.call is missing, and call \"");
+    pai_text_add(&t, machine->calls[0].name);
+    pai_text_add(&t, "\" is declared");
+    return PAGENT_E_ARGUMENT;
+}
+
 static int pai_register_machines(pagent_engine *e, const pagent_config *config, char *text)
 {
     uint32_t i;
@@ -7273,7 +7332,8 @@ static int pai_register_machines(pagent_engine *e, const pagent_config *config, 
     e->machine_count = config->machine_count;
     for (i = 0; i < config->machine_count; i++) {
         int result = pagent_check_machine(config->machines[i], text);
-        if (result == PAGENT_E_MACHINE && config->machine_count > 1) pai_say_machine(config->machines[i], text);
+        if (result == PAGENT_OK) result = pai_check_can_call(e, config->machines[i], text);
+        if (result != PAGENT_OK && config->machine_count > 1) pai_say_machine(config->machines[i], text);
         if (result == PAGENT_OK) result = pai_compile(&e->heap, &e->machines[i], config->machines[i]);
         if (result != PAGENT_OK) return result;
     }
@@ -7324,7 +7384,7 @@ PAGENT_API int pagent_open_engine(pagent_engine **engine, const pagent_config *c
     pai_copy(&e->limits, &config->limits, sizeof e->limits);
     e->hold = config->hold_effects;
     e->read_only = config->read_only || (config->store.caps & PAGENT_STORE_READS);
-    pai_set_limits(&e->limits);
+    pai_set_limits(&e->limits, e->store.block_size_max);
     pai_crc_init(&e->crc);
     e->now = e->host.clock_ms(e->host.ctx);
     e->last_commit_ms = e->now;
@@ -7356,7 +7416,7 @@ static void pai_close_task(pagent_engine *e, pai_task *task)
     if (task == NULL) return;
     pai_free(&e->heap, task->settling, sizeof *task->settling);
     task->settling = NULL;
-    if (task->verb == PAI_VERB_SIGNAL) task->verb = PAI_VERB_ANSWER;
+    if (task->verb == PAI_VERB_SIGNAL) task->verb = PAI_VERB_SIGNAL_DONE;
     pai_settle_task(e, task, PAGENT_E_CLOSED, 0, NULL);
 }
 
@@ -7503,14 +7563,13 @@ static uint64_t pai_stream_of_request(const pagent_request *request)
     return pagent_stream_of(request->verb == PAGENT_FORK ? request->target : request->agent);
 }
 
-static int pai_check_request(const pagent_engine *e, const pagent_request *request);
+static int pai_check_request(const pagent_engine *e, const pagent_request *request, const char **what);
 
 /* A message that cannot become a request: too big, damaged, or a newer program's. */
-static int pai_refuse_message(pagent_engine *e, int result)
+static int pai_refuse_message(pagent_engine *e, int result, const char *what)
 {
     pai_settling *settling;
     pagent_receipt receipt;
-    pai_text text;
     uint32_t of_stream;
     if (e->collect_io.stream == 0) return 0;
     if (pai_in_flight(e, e->collect_io.stream, 0, &of_stream)) return 1;
@@ -7519,10 +7578,7 @@ static int pai_refuse_message(pagent_engine *e, int result)
     e->flights[e->flight_count].message = e->collect_io.stream;
     e->flights[e->flight_count++].stream = 0;
     settling->request.message = e->collect_io.stream;
-    pai_clear(&receipt, sizeof receipt);
-    receipt.result = result;
-    text = pai_text_begin(receipt.text, PAGENT_TEXT_SIZE);
-    pai_text_add(&text, pagent_message(result));
+    pai_fill_receipt(&receipt, 0, result, 0, what);
     pai_answer_message(e, settling, &receipt);
     return 1;
 }
@@ -7535,10 +7591,11 @@ static int pai_take_message(pagent_engine *e)
     uint32_t of_stream;
     const pai_agent *agent;
     pai_task *task;
+    const char *what = NULL;
     int result = pagent_decode_request(e->collected.data, e->collect_io.size, &request);
     if (result == PAGENT_OK && (request.id == NULL || pai_hash_text(request.id) != message)) result = PAGENT_E_ARGUMENT;
-    if (result == PAGENT_OK) result = pai_check_request(e, &request);
-    if (result != PAGENT_OK) return pai_refuse_message(e, result);
+    if (result == PAGENT_OK) result = pai_check_request(e, &request, &what);
+    if (result != PAGENT_OK) return pai_refuse_message(e, result, what);
     stream = pai_stream_of_request(&request);
     if (pai_in_flight(e, message, stream, &of_stream)) return 1;
     if (of_stream >= (e->limits.dedupe_count + 1) / 2) return 1; /* its agent has enough for now: later */
@@ -7567,10 +7624,10 @@ static int pai_take_collected(pagent_engine *e, int result)
 {
     const pagent_io *io = &e->collect_io;
     if (result == PAGENT_E_LIMIT && io->size > e->limits.payload_size_max + 1024u) {
-        return pai_refuse_message(e, PAGENT_E_LIMIT);
+        return pai_refuse_message(e, PAGENT_E_LIMIT, pai_over_payload);
     }
     if (result != PAGENT_OK || io->size > e->collected.capacity) return 0;
-    return io->size != 0 ? pai_take_message(e) : pai_refuse_message(e, PAGENT_E_CORRUPT);
+    return io->size != 0 ? pai_take_message(e) : pai_refuse_message(e, PAGENT_E_CORRUPT, NULL);
 }
 
 static void pai_collect_answer(pagent_engine *e, int result)
@@ -7623,6 +7680,7 @@ static void pai_trim_answer(pagent_engine *e, int result)
 {
     pai_agent *agent = NULL;
     pai_task *task = NULL;
+    const char *what = NULL;
     pagent_bytes none;
     e->trim_busy = 0;
     e->trim_count += result == PAGENT_OK ? e->trim_io.count : 0;
@@ -7639,14 +7697,14 @@ static void pai_trim_answer(pagent_engine *e, int result)
         }
         result = PAGENT_E_MEMORY;
     }
-    if (result == PAGENT_OK && e->trim_io.stream != 0) result = PAGENT_E_LIMIT; /* that agent cannot write a snapshot */
+    if (result == PAGENT_OK && e->trim_io.stream != 0) { /* asked before */
+        result = PAGENT_E_LIMIT;
+        what = "the snapshot of an agent with old blocks is larger than a block may be";
+    }
     e->trim_on = 0;
     e->trim_stream = 0;
     if (e->trim_receipt != NULL) {
-        pai_text t = pai_text_begin(e->trim_receipt->text, PAGENT_TEXT_SIZE);
-        if (result < 0) pai_text_add(&t, pagent_message(result));
-        e->trim_receipt->version = e->trim_count;
-        e->trim_receipt->result = result;
+        pai_fill_receipt(e->trim_receipt, 0, result, e->trim_count, what);
         e->receipts_due--;
     }
     e->trim_receipt = NULL;
@@ -7678,16 +7736,24 @@ static void pai_trim(pagent_engine *e)
 
 PAGENT_API int pagent_trim_store(pagent_engine *engine, pagent_receipt *receipt)
 {
-    if (engine->store.trim == NULL || engine->read_only || !engine->limits.full_snapshots) return PAGENT_E_ARGUMENT;
-    if (engine->trim_on) return PAGENT_E_AGAIN;
-    engine->trim_on = 1;
-    engine->trim_stream = engine->trim_count = 0;
-    engine->trim_receipt = receipt;
-    if (receipt != NULL) {
-        pai_clear(receipt, sizeof *receipt);
-        receipt->result = PAGENT_PENDING;
-        engine->receipts_due++;
+    pagent_engine *e = engine;
+    const char *what = NULL;
+    int result = PAGENT_OK;
+    if (e == NULL) return PAGENT_E_ARGUMENT;
+    if (e->read_only) {
+        result = PAGENT_E_READ_ONLY;
+    } else if (e->store.trim == NULL || !e->limits.full_snapshots) {
+        result = PAGENT_E_ARGUMENT;
+        what = "trimming needs limits.full_snapshots, and a store that can be trimmed";
+    } else if (e->trim_on) {
+        result = PAGENT_E_AGAIN;
     }
+    if (receipt != NULL) pai_fill_receipt(receipt, 0, result == PAGENT_OK ? PAGENT_PENDING : result, 0, what);
+    if (result != PAGENT_OK) return result;
+    e->trim_on = 1;
+    e->trim_stream = e->trim_count = 0;
+    e->trim_receipt = receipt;
+    e->receipts_due += receipt != NULL;
     return PAGENT_OK;
 }
 
@@ -7803,6 +7869,7 @@ static void pai_read_clock(pagent_engine *e)
 PAGENT_API int pagent_poll(pagent_engine *engine)
 {
     pagent_engine *e = engine;
+    if (e == NULL) return PAGENT_E_ARGUMENT;
     if (e->failed != 0) return e->failed;
     if (e->polling) return PAGENT_E_ARGUMENT; /* a callback must not call back in */
     e->polling = 1;
@@ -7828,9 +7895,10 @@ PAGENT_API int pagent_poll(pagent_engine *engine)
 PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine)
 {
     const pagent_engine *e = engine;
-    uint64_t due = e->list_busy ? PAGENT_FOREVER : e->store_due_ms;
     const pai_retry *retry;
-    if (e->read_only) return PAGENT_FOREVER;
+    uint64_t due;
+    if (e == NULL || e->read_only) return PAGENT_FOREVER;
+    due = e->list_busy ? PAGENT_FOREVER : e->store_due_ms;
     if (e->ready_first != NULL || pai_has_requests(e)) return e->now;
     if (e->requests.first != NULL && e->opened && e->requests_ms < due) due = e->requests_ms;
     if (e->wake_count != 0 && e->wake[0]->wake_ms < due) due = e->wake[0]->wake_ms;
@@ -7848,7 +7916,7 @@ PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine)
 PAGENT_API int pagent_is_quiet(const pagent_engine *engine)
 {
     const pagent_engine *e = engine;
-    return e->failed == 0 && e->opened && e->ready_first == NULL && e->requests.first == NULL &&
+    return e != NULL && e->failed == 0 && e->opened && e->ready_first == NULL && e->requests.first == NULL &&
            e->request_count == 0 && e->operations_busy == 0 && e->calls_running == 0 && e->wake_count == 0 &&
            !e->trim_on && e->store_due_ms == PAGENT_FOREVER;
 }
@@ -7866,6 +7934,7 @@ PAGENT_API int pagent_run(pagent_engine *engine, pagent_wait wait, void *ctx)
 
 PAGENT_API const char *pagent_error_text(const pagent_engine *engine)
 {
+    if (engine == NULL) return "there is no engine";
     if (engine->text[0] != 0 || engine->stranded_count == 0) return engine->text;
     return engine->stranded_text;
 }
@@ -7875,14 +7944,17 @@ PAGENT_API const char *pagent_error_text(const pagent_engine *engine)
 PAGENT_API int pagent_call_done(pagent_engine *engine, const pagent_call_id *id, const pagent_answer *answer)
 {
     pagent_engine *e = engine;
-    pai_agent *agent = pai_find_agent(e, id->stream);
+    pai_agent *agent;
     pai_effect *effect;
     int result;
+    if (e == NULL || id == NULL || answer == NULL) return PAGENT_E_ARGUMENT;
     result = pai_check_answer(e, answer);
     if (result != PAGENT_OK) return result;
     if (id->stream == 0 || e->read_only) return PAGENT_E_STALE;
+    agent = pai_find_agent(e, id->stream);
     if (agent == NULL || agent->phase == PAI_AGENT_NEW || agent->phase == PAI_AGENT_LOADING ||
         agent->phase == PAI_AGENT_COMMITTING) { /* decided when the state is known to be durable */
+        if (e->answer_count >= e->limits.requests_max) return PAGENT_E_LIMIT;
         if (agent == NULL) agent = pai_get_agent(e, id->stream);
         return agent != NULL ? pai_queue_answer(e, agent, id, answer) : PAGENT_E_MEMORY;
     }
@@ -7911,7 +7983,7 @@ static void pai_reader_answer(pai_reader *reader, int result, const pagent_io *i
 PAGENT_API int pagent_store_done(pagent_engine *engine, pagent_op op, int result, const pagent_io *io)
 {
     pagent_engine *e = engine;
-    pai_operation *operation = pai_find_operation(e, op);
+    pai_operation *operation = e != NULL ? pai_find_operation(e, op) : NULL;
     pagent_io none;
     void *owner;
     uint32_t kind;
@@ -7955,51 +8027,58 @@ PAGENT_API int pagent_store_done(pagent_engine *engine, pagent_op op, int result
 
 /* ---- requests ---- */
 
-static int pai_text_fits(const char *text, size_t max, int required)
+static int pai_is_name(const char *name, int required)
 {
-    size_t length = pai_length(text);
-    return length <= max && (!required || length != 0);
+    size_t length = pai_length(name);
+    return length <= PAGENT_NAME_MAX && (!required || length != 0);
 }
 
-static int pai_check_request(const pagent_engine *e, const pagent_request *request)
+/* What is wrong with a request: a sentence in *what, NULL for that of the result. */
+static int pai_check_request(const pagent_engine *e, const pagent_request *request, const char **what)
 {
     uint32_t verb = request->verb;
-    if (request->size != sizeof *request || verb < PAGENT_CREATE || verb > PAGENT_MOVE_IN) return PAGENT_E_ARGUMENT;
-    if (!pai_text_fits(request->agent, PAGENT_NAME_MAX, 1) || !pai_text_fits(request->id, PAGENT_NAME_MAX, 0) ||
-        !pai_text_fits(request->who, PAGENT_NAME_MAX, 0)) {
-        return PAGENT_E_ARGUMENT;
+    const char *fault = NULL;
+    *what = pai_over_payload;
+    if (request->data.size > e->limits.payload_size_max) return PAGENT_E_LIMIT;
+    if (request->size != sizeof *request) fault = "request.size is not sizeof(pagent_request)";
+    else if (verb < PAGENT_CREATE || verb > PAGENT_MOVE_IN) fault = "request.verb is none of enum pagent_verb";
+    else if (!pai_is_name(request->agent, 1)) fault = "an agent's name is 1 to 127 bytes";
+    else if (!pai_is_name(request->id, 0) || !pai_is_name(request->who, 0)) fault = "id, who: at most 127 bytes";
+    else if (!pai_is_name(request->event, verb == PAGENT_CREATE || verb == PAGENT_POST)) {
+        fault = "a machine or a signal must be named";
+    } else if (!pai_is_name(request->target, verb == PAGENT_FORK)) {
+        fault = "the new agent's name is 1 to 127 bytes";
+    } else if (verb == PAGENT_DECIDE && (request->decision < PAGENT_APPROVE || request->decision > PAGENT_EDIT)) {
+        fault = "request.decision is none of enum pagent_decision";
+    } else if (request->data.size != 0 && request->data.data == NULL) {
+        fault = "request.data is NULL, but has a size";
     }
-    if (!pai_text_fits(request->event, PAGENT_NAME_MAX, verb == PAGENT_CREATE || verb == PAGENT_POST) ||
-        !pai_text_fits(request->target, PAGENT_NAME_MAX, verb == PAGENT_FORK)) {
-        return PAGENT_E_ARGUMENT;
-    }
-    if (verb == PAGENT_DECIDE && (request->decision < PAGENT_APPROVE || request->decision > PAGENT_EDIT)) {
-        return PAGENT_E_ARGUMENT;
-    }
-    if (request->data.size != 0 && request->data.data == NULL) return PAGENT_E_ARGUMENT;
-    return request->data.size > e->limits.payload_size_max ? PAGENT_E_LIMIT : PAGENT_OK;
+    *what = fault;
+    return fault != NULL ? PAGENT_E_ARGUMENT : PAGENT_OK;
 }
 
 PAGENT_API int pagent_submit(pagent_engine *engine, const pagent_request *request, pagent_receipt *receipt)
 {
     pagent_engine *e = engine;
-    pai_task *task;
-    int result = pai_check_request(e, request);
+    pai_task *task = NULL;
+    const char *what;
+    int result;
+    if (e == NULL || request == NULL) return PAGENT_E_ARGUMENT;
+    result = pai_check_request(e, request, &what);
     if (result == PAGENT_OK && e->read_only) result = PAGENT_E_READ_ONLY;
     if (result == PAGENT_OK && e->failed != 0) result = e->failed;
-    if (result == PAGENT_OK && e->request_count >= e->limits.requests_max) result = PAGENT_E_LIMIT;
-    if (result != PAGENT_OK) return result;
-    task = pai_make_task(e, request, request->verb, request->data);
-    if (task == NULL) return PAGENT_E_MEMORY;
+    if (result == PAGENT_OK && e->request_count >= e->limits.requests_max) {
+        result = PAGENT_E_LIMIT;
+        what = "limits.requests_max are waiting: poll first";
+    }
+    if (result == PAGENT_OK) task = pai_make_task(e, request, request->verb, request->data);
+    if (result == PAGENT_OK && task == NULL) result = PAGENT_E_MEMORY;
+    if (receipt != NULL) pai_fill_receipt(receipt, request->verb, task != NULL ? PAGENT_PENDING : result, 0, what);
+    if (task == NULL) return result;
     task->receipt = receipt;
     task->id = request->id != NULL && request->id[0] != 0 ? pai_hash_text(request->id) : 0;
     task->stream = pai_stream_of_request(request);
-    if (receipt != NULL) {
-        pai_clear(receipt, sizeof *receipt);
-        receipt->result = PAGENT_PENDING;
-        receipt->verb = request->verb;
-        e->receipts_due++;
-    }
+    e->receipts_due += receipt != NULL;
     e->request_count++;
     pai_push_task(&e->requests, task);
     return PAGENT_OK;
@@ -8472,6 +8551,8 @@ static int pai_memory_settle(void *ctx, const pagent_settle *request, pagent_io 
 PAGENT_API int pagent_open_memory(pagent_memory **memory, const pagent_host *host)
 {
     pai_heap heap;
+    *memory = NULL;
+    if (host == NULL || host->size != sizeof *host || host->allocate == NULL) return PAGENT_E_ARGUMENT;
     heap.allocate = host->allocate;
     heap.ctx = host->ctx;
     *memory = (pagent_memory *)pai_allocate(&heap, sizeof **memory);
@@ -10680,8 +10761,10 @@ PAGENT_API int pagent_open_files(pagent_files **out, const pagent_dir *dir, cons
         result = dir->lock(dir->ctx);
         files->locked = result == PAGENT_OK;
         if (result == PAGENT_E_LOCKED) {
-            (void)pai_say(files, result, "", "another process owns this store: send it messages, or stop it first");
+            (void)pai_say(files, result, "",
+                          "this store is open for writing elsewhere: send its owner messages, or stop it");
         }
+        if (result == PAGENT_E_STORAGE) (void)pai_say(files, result, "lock", ": may this process write here?");
     }
     if (result == PAGENT_OK) result = pai_open_logs(files);
     if (result == PAGENT_OK) {
@@ -12733,7 +12816,7 @@ static int pai_posix_make_path(const char *path, int flags)
     int syncs = (flags & PAGENT_POSIX_NO_DIR_SYNC) == 0, made = !syncs || pai_posix_is_made(path);
     size_t length = strlen(path), at;
     char *part = (char *)malloc(length + 1);
-    int result = PAGENT_OK;
+    int result = PAGENT_OK, code;
     if (part == NULL) return PAGENT_E_MEMORY;
     for (at = 1; at <= length && result == PAGENT_OK; at++) {
         if (path[at] != '/' && path[at] != 0) continue;
@@ -12744,7 +12827,9 @@ static int pai_posix_make_path(const char *path, int flags)
         else if (errno != EEXIST && errno != EISDIR) result = pai_posix_error(errno);
         else if (!made) (void)pai_posix_sync_parent(part);
     }
+    code = errno;
     free(part);
+    errno = code; /* for the error's text */
     return result;
 }
 
@@ -12780,28 +12865,49 @@ static void pai_posix_fill(pagent_dir *dir, pai_posix *posix)
     dir->unlock = pai_posix_unlock;
 }
 
-PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int flags)
+/* What the system said last, of which path. */
+static int pai_posix_refuse(char *text, const char *path, int result)
+{
+    int code = errno;
+    if (text != NULL) {
+        pai_text t = pai_text_begin(text, PAGENT_TEXT_SIZE);
+        pai_text_add(&t, path);
+        pai_text_add(&t, ": ");
+        pai_text_add(&t, code != 0 ? strerror(code) : pagent_message(result));
+    }
+    return result;
+}
+
+/* The directory at `path`, and its inbox. */
+static int pai_posix_enter(pai_posix *posix, const char *path, int flags)
+{
+    int made;
+    posix->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (posix->root < 0) return pai_posix_error(errno);
+    if ((flags & PAGENT_POSIX_CREATE) == 0) return PAGENT_OK;
+    made = mkdirat(posix->root, "inbox", 0777) == 0;
+    if (!made && errno != EEXIST) return pai_posix_error(errno);
+    /* durable; where there is a lock, an earlier opening has come past here */
+    if (!made && pai_posix_exists(posix, "lock") == 1) return PAGENT_OK;
+    return pai_posix_sync_dir(posix, "");
+}
+
+PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int flags, char text[PAGENT_TEXT_SIZE])
 {
     pai_posix *posix;
     int result = PAGENT_OK;
-    if (dir == NULL || path == NULL || path[0] == 0) return PAGENT_E_ARGUMENT;
+    errno = 0;
+    if (dir == NULL || path == NULL || path[0] == 0) return pai_posix_refuse(text, "dir, path", PAGENT_E_ARGUMENT);
     pai_clear(dir, sizeof *dir);
     if ((flags & PAGENT_POSIX_CREATE) != 0) result = pai_posix_make_path(path, flags);
-    if (result != PAGENT_OK) return result;
+    if (result != PAGENT_OK) return pai_posix_refuse(text, path, result);
     posix = (pai_posix *)calloc(1, sizeof *posix);
-    if (posix == NULL) return PAGENT_E_MEMORY;
+    if (posix == NULL) return pai_posix_refuse(text, path, PAGENT_E_MEMORY);
     posix->lock = -1;
     posix->no_dir_sync = (flags & PAGENT_POSIX_NO_DIR_SYNC) != 0;
-    posix->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (posix->root < 0) result = pai_posix_error(errno);
-    if (result == PAGENT_OK && (flags & PAGENT_POSIX_CREATE) != 0) {
-        int made = mkdirat(posix->root, "inbox", 0777) == 0;
-        if (!made && errno != EEXIST) result = pai_posix_error(errno);
-        /* durable; where there is a lock, an earlier opening has come past here */
-        if (result == PAGENT_OK && (made || pai_posix_exists(posix, "lock") != 1))
-            result = pai_posix_sync_dir(posix, "");
-    }
+    result = pai_posix_enter(posix, path, flags);
     if (result != PAGENT_OK) {
+        (void)pai_posix_refuse(text, path, result);
         pai_posix_free(posix);
         return result;
     }
@@ -13339,7 +13445,7 @@ PAGENT_API int pagent_import_blocks(pagent_engine *engine, const uint8_t *blocks
     int result;
     if (e->read_only) return PAGENT_E_READ_ONLY;
     if (e->failed != 0) return e->failed;
-    if (size < PAI_HEADER || size > UINT32_MAX || (as != NULL && !pai_text_fits(as, PAGENT_NAME_MAX, 1))) {
+    if (size < PAI_HEADER || size > UINT32_MAX || (as != NULL && !pai_is_name(as, 1))) {
         return PAGENT_E_ARGUMENT;
     }
     e->now = e->host.clock_ms(e->host.ctx);

@@ -50,7 +50,7 @@ int main(int count, char **words) // run it twice: the second time with your nam
     config.machine_count = 1;
     pagent_posix_host(&config.host);
     config.host.call = model;
-    if (pagent_open_posix(&dir, "hello-store", 1) < 0 ||
+    if (pagent_open_posix(&dir, "hello-store", 1, text) < 0 ||
         pagent_open_files(&files, &dir, &config.host, NULL, text) < 0) {
         return fprintf(stderr, "%s\n", text), 1;
     }

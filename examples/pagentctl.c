@@ -434,12 +434,9 @@ static void json_data(json *j, const char *name, pagent_bytes data)
 
 static int open_dir(program *p, int create)
 {
-    int result = pagent_open_posix(&p->dir, p->store, create);
-    if (result == PAGENT_E_NOT_FOUND) return complain(p, EXIT_TROUBLE, "%s: there is no such directory", p->store);
-    if (result != PAGENT_OK) {
-        return complain(p, EXIT_TROUBLE, "%s: not a directory that can be used as a store: %s", p->store,
-                        pagent_message(result));
-    }
+    char text[PAGENT_TEXT_SIZE];
+    int result = pagent_open_posix(&p->dir, p->store, create, text);
+    if (result != PAGENT_OK) return complain(p, EXIT_TROUBLE, "this store cannot be opened: %s", text);
     p->dir_open = 1;
     return EXIT_GOOD;
 }

@@ -107,10 +107,10 @@ static int review_open_engine(review_app *app, int mode, char *text)
     return pagent_open_engine(&app->engine, &config, text);
 }
 
-static int review_open_folder(review_app *app, pagent_dir *dir, int flags)
+static int review_open_folder(review_app *app, pagent_dir *dir, int flags, char *text)
 {
     if (app->options.no_dir_sync) flags |= PAGENT_POSIX_NO_DIR_SYNC;
-    return pagent_open_posix(dir, app->options.store, flags);
+    return pagent_open_posix(dir, app->options.store, flags, text);
 }
 
 /* OK, E_LOCKED (another process owns the store), or an error; `text` says what it is. */
@@ -119,7 +119,7 @@ static int review_open(review_app *app, int mode, char text[PAGENT_TEXT_SIZE])
     int result;
     text[0] = 0;
     memset(&app->fault.inner, 0, sizeof app->fault.inner);
-    result = review_open_folder(app, &app->fault.inner, mode != REVIEW_READ ? PAGENT_POSIX_CREATE : 0);
+    result = review_open_folder(app, &app->fault.inner, mode != REVIEW_READ ? PAGENT_POSIX_CREATE : 0, text);
     if (result != PAGENT_OK) return result;
     app->dir = review_faulty_dir(&app->fault);
     result = review_open_files(app, mode, text);
@@ -241,7 +241,7 @@ static int review_do_by_message(review_app *app, pagent_request *requests, pagen
     int result;
     memset(&inbox, 0, sizeof inbox);
     if (ids == NULL) return PAGENT_E_MEMORY;
-    result = review_open_folder(app, &inbox, 0);
+    result = review_open_folder(app, &inbox, 0, NULL);
     for (i = 0; i < count && result == PAGENT_OK; i++) {
         review_make_id(app, ids[i]);
         requests[i].id = ids[i];

@@ -567,7 +567,7 @@ static void open_place(place *p)
         must(pagent_open_memory(&p->memory, &p->store_host), "opening a memory store");
         config.store = pagent_memory_store(p->memory);
     } else {
-        must(pagent_open_posix(&p->dir, p->path, 1), p->path);
+        must(pagent_open_posix(&p->dir, p->path, 1, NULL), p->path);
         posix_sync = p->dir.dev.sync;
         p->dir.dev.sync = switched_sync;
         options.size = sizeof options;

@@ -96,7 +96,7 @@ static int open_owner(owner *o, const char *store, uint32_t log_per_agent)
     options.size = sizeof options;
     options.log_per_agent = log_per_agent;
     options.segment_size = 1 << 16;
-    result = pagent_open_posix(&o->dir, path_of(store), 1);
+    result = pagent_open_posix(&o->dir, path_of(store), 1, NULL);
     if (result == PAGENT_OK) result = pagent_open_files(&o->files, &o->dir, &o->host, &options, text);
     if (result == PAGENT_OK) {
         config.size = sizeof config;
@@ -995,7 +995,7 @@ TEST(inbox_is_left_alone)
     int result, polls;
     if (!make_store("inbox", 0)) return;
     pagent_posix_host(&o.host);
-    CHECK_EQ(pagent_open_posix(&dir, path_of("inbox"), 0), PAGENT_OK);
+    CHECK_EQ(pagent_open_posix(&dir, path_of("inbox"), 0, NULL), PAGENT_OK);
     request.size = sizeof request;
     request.verb = PAGENT_CREATE;
     request.agent = "gamma";

@@ -85,7 +85,7 @@ static void begin(void)
 
 static int open_store(void)
 {
-    int result = pagent_open_posix(&w.dir, w.place, !w.options.read_only);
+    int result = pagent_open_posix(&w.dir, w.place, !w.options.read_only, w.text);
     if (result != PAGENT_OK) return result;
     w.text[0] = 0;
     result = pagent_open_files(&w.files, &w.dir, &w.host, &w.options, w.text);
@@ -225,13 +225,36 @@ TEST(path_made_durable)
     end();
 }
 
+/* What cannot be a store's directory is named, with the system's reason. */
+TEST(opening_says_why)
+{
+    char wanted[sizeof w.path + 64], text[PAGENT_TEXT_SIZE] = "";
+    char file[sizeof w.path + 16];
+    pagent_dir dir;
+    FILE *made;
+    begin();
+    snprintf(file, sizeof file, "%s/file", w.path);
+    made = fopen(file, "w");
+    if (CHECK(made != NULL)) fclose(made);
+    CHECK_EQ(pagent_open_posix(&dir, file, PAGENT_POSIX_CREATE, text), PAGENT_E_NOT_FOUND);
+    snprintf(wanted, sizeof wanted, "%s: %s", file, strerror(ENOTDIR));
+    CHECK_TEXT(text, wanted);
+    CHECK_EQ(pagent_open_posix(&dir, w.place, 0, text), PAGENT_E_NOT_FOUND);
+    snprintf(wanted, sizeof wanted, "%s: %s", w.place, strerror(ENOENT));
+    CHECK_TEXT(text, wanted);
+    CHECK_EQ(pagent_open_posix(&dir, "", PAGENT_POSIX_CREATE, text), PAGENT_E_ARGUMENT);
+    CHECK_TEXT(text, "dir, path: an argument is wrong");
+    CHECK_EQ(pagent_open_posix(&dir, w.place, 0, NULL), PAGENT_E_NOT_FOUND);
+    end();
+}
+
 /* Nor does it sync a directory when it is told that the host cannot. */
 TEST(no_dir_sync)
 {
     pagent_dir dir;
     begin();
     syncs.count = 0;
-    CHECK_EQ(pagent_open_posix(&dir, w.place, PAGENT_POSIX_CREATE | PAGENT_POSIX_NO_DIR_SYNC), PAGENT_OK);
+    CHECK_EQ(pagent_open_posix(&dir, w.place, PAGENT_POSIX_CREATE | PAGENT_POSIX_NO_DIR_SYNC, NULL), PAGENT_OK);
     CHECK_EQ(dir.sync_dir(dir.ctx, ""), PAGENT_OK);
     CHECK_EQ(syncs.count, 0);
     pagent_close_posix(&dir);
@@ -367,7 +390,7 @@ static int open_jars(void)
     static const pagent_machine *const machines[] = {&jar};
     pagent_config config;
     pagent_dir dir;
-    int result = pagent_open_posix(&real.dir, w.place, 1);
+    int result = pagent_open_posix(&real.dir, w.place, 1, NULL);
     if (result != PAGENT_OK) return result;
     dir = w.dir = real.dir;
     dir.dev.pwrite = killed_pwrite;
@@ -532,7 +555,7 @@ static void check_jars(const char *seen)
     uint32_t torn = 0, notes;
     pagent_info info;
     real.at = UINT64_MAX;
-    CHECK_EQ(pagent_open_posix(&w.dir, w.place, 1), PAGENT_OK);
+    CHECK_EQ(pagent_open_posix(&w.dir, w.place, 1, NULL), PAGENT_OK);
     CHECK_EQ(pagent_verify_files(&w.dir, &w.host, NULL, NULL, &torn), PAGENT_OK);
     pagent_close_posix(&w.dir);
     if (!CHECK_EQ(open_jars(), PAGENT_OK)) return;
@@ -611,4 +634,4 @@ TEST(killed_at_each_call)
 }
 
 TEST_MAIN(ROW(pipe_for_segment), ROW(bad_letters_skipped), ROW(unreadable_letter_skipped), ROW(path_made_durable),
-          ROW(no_dir_sync), ROW(inbox_made_again), ROW(fork_and_lock), ROW(killed_at_each_call))
+          ROW(opening_says_why), ROW(no_dir_sync), ROW(inbox_made_again), ROW(fork_and_lock), ROW(killed_at_each_call))

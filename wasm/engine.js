@@ -492,7 +492,7 @@ export class Engine {
       } finally {
         if (code !== OK) this.#spare.push(at);
       }
-      if (code !== OK) throw this.#error(code);
+      if (code !== OK) throw this.#error(code, this.#linear.text(at + layout.receipt_text));
       this.#receipts.push({ at, resolve, reject });
       this.#schedule();
     });

@@ -88,7 +88,7 @@ int main(int count, char **words)
     config.machine_count = 1;
     config.read_only = options.read_only;
     pagent_posix_host(&config.host);
-    result = pagent_open_posix(&dir, words[1], 1);
+    result = pagent_open_posix(&dir, words[1], 1, NULL);
     if (result < 0) return refused(result, words[1]);
     result = pagent_open_files(&files, &dir, &config.host, &options, text);
     if (result < 0) return refused(result, text);

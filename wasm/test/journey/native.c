@@ -177,7 +177,7 @@ int main(int count, char **words)
     config.machines = machines;
     config.machine_count = 1;
     pagent_posix_host(&config.host);
-    result = pagent_open_posix(&dir, words[1], 1);
+    result = pagent_open_posix(&dir, words[1], 1, NULL);
     if (result < 0) return refused(result, words[1]);
     result = pagent_open_files(&files, &dir, &config.host, NULL, text); /* its own names stay random */
     if (result < 0) return refused(result, text);
