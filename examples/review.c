@@ -141,13 +141,14 @@ static int review_close(review_app *app)
 
 static int review_say_storage(review_app *app, int result, const char *text)
 {
+    const char *why = result == PAGENT_E_STORAGE ? review_why_storage(app->options.store) : ""; /* its cure */
     if (result == PAGENT_E_NOT_FOUND) {
         return review_say_error(REVIEW_EXIT_STORAGE,
                                 "there is no store in %s, and none can be made there: 'review start FILE' begins one "
                                 "(--store DIR says where)",
                                 app->options.store);
     }
-    if (result == PAGENT_E_STORAGE && text[0] == 0) text = review_why_storage(app->options.store);
+    if (why[0] != 0) text = why;
     return review_say_error(REVIEW_EXIT_STORAGE, "the store %s: %s%s%s", app->options.store, pagent_message(result),
                             text[0] != 0 ? ": " : "", text);
 }
