@@ -5,6 +5,7 @@
 //   blocks  [stream, version] -> Uint8Array
 //   meta    "id" -> a random name drawn when the database was made
 //           "writer" -> the random name of the connection that wrote heads last
+//           "recent" -> the heads that were written last: of their agents, those in `heads` are out of date
 //
 // One commit() is one readwrite transaction. The browser runs overlapping ones after each other, in all tabs, so a
 // compare inside the transaction is sound without any lock. It begins boldly: the heads are asked for and the blocks
@@ -12,16 +13,20 @@
 // round trip to the browser's storage process per commit. Only after an abort is it done again cautiously, head by
 // head, to find out which appends are refused.
 //
-// A connection that finds its own name as the writer knows that nobody else has written a head since: those that it
-// wrote itself are what it remembers, and one question, who wrote last, takes the place of one for each agent. Schema 1
-// is the same without a writer: its pages must not write any more, which is all that the upgrade is for.
+// What a commit costs is the number of its requests. So the heads that it moves are written as one value, `recent`, in
+// which the agents that go on step after step have their heads moved again and again; one that is not touched for a
+// while goes to its place in `heads`. And a connection that finds its own name as the writer knows that nobody else has
+// written a head since: those that it wrote itself are what it remembers, and one question, who wrote last, takes the
+// place of one for each agent. Schema 1 is the same with neither, schema 2 without `recent`: pages of these must not
+// write any more, which is all that the upgrade is for.
 
-const SCHEMA = 2;
+const SCHEMA = 3;
 const CHUNK_MAX = 256; // blocks per getAll: bounds the memory that one wrong guess of their sizes costs
 const HEADS_MAX = 1024; // heads per getAll
 const MANY = 16; // reads of one transaction whose heads are asked for together
 const TRIM_MAX = 256; // agents per transaction of trim: writers wait for no longer than that
 const REMEMBERED_MAX = 16384; // heads
+const RECENT = { least: 8, most: 256 }; // heads in `recent`; in between, twice as many as a commit moves
 const LAST = '\uffff'; // above every stream
 
 // How a commit goes about it; the next one is tried where one has to be aborted.
@@ -82,11 +87,15 @@ class IndexedDBStore {
     try {
       if (!this.#database) await this.connect();
       await this.#run('readonly', (transaction) => {
-        const find = ({ request }, i, head) => {
+        let recent;
+        readRecent(transaction, (heads) => {
+          recent = heads; // answers come in the order of the questions
+        });
+        readHeads(transaction.objectStore('heads'), reads, ({ request }, i, old) => {
+          const head = recent.get(request.stream) ?? old;
           answers[i] = { version: 0, blocks: [] };
           if (head) this.#find(transaction, request, head, answers[i]);
-        };
-        readHeads(transaction.objectStore('heads'), reads, find);
+        });
       });
       for (const [i, { resolve }] of reads.entries()) resolve(answers[i]);
     } catch (error) {
@@ -97,15 +106,8 @@ class IndexedDBStore {
   list(request) {
     if (!this.#database) return this.connect().then(() => this.list(request));
     return this.#run('readonly', (transaction, done) => {
-      const heads = transaction.objectStore('heads'),
-        answer = { items: [], nextDue: Infinity };
-      const { dueBefore = -Infinity, flags = 0, cursor, limit } = request;
-      const later = heads.index('due').openKeyCursor(IDBKeyRange.lowerBound([dueBefore, LAST]));
-      later.onsuccess = () => {
-        if (later.result) answer.nextDue = later.result.key[0];
-      };
-      if (flags === 0 && request.dueBefore !== undefined) listDue(heads, dueBefore, cursor, limit, answer);
-      else listHeads(heads, request.dueBefore === undefined && !flags, dueBefore, flags, cursor ?? '', limit, answer);
+      const answer = { items: [], nextDue: Infinity };
+      readRecent(transaction, (recent) => list(transaction.objectStore('heads'), recent, request, answer));
       done(answer);
     });
   }
@@ -180,11 +182,7 @@ class IndexedDBStore {
 
   #begin(mode) {
     try {
-      return this.#database.transaction(
-        mode === 'readonly' ? ['heads', 'blocks'] : ['heads', 'blocks', 'meta'],
-        mode,
-        this.#strength,
-      );
+      return this.#database.transaction(['heads', 'blocks', 'meta'], mode, this.#strength);
     } catch (error) {
       if (error.name === 'InvalidStateError') this.#database = null; // closed under us: the next request reconnects
       throw error;
@@ -304,62 +302,96 @@ class Commit {
   refused = false; // so not in this way
   alone = false; // nobody else has written since this connection did
   made = new Map(); // heads, by stream
+  recent; // as they are after it
   #transaction;
   #way;
   #memory;
   #heads;
   #blocks;
   #meta;
-  #open = 1; // answers that are missing
+  #found = new Map(); // heads that were asked for
+  #first = new Set(); // agents that had none
+  #moved; // the head after each append
+  #open = 0; // answers that are missing
 
   constructor(transaction, appends, way, memory) {
     this.#transaction = transaction;
     this.appends = appends;
     this.#way = way;
     this.#memory = memory;
-    this.results = new Array(appends.length);
+    this.#moved = appends.map(moved); // now: the caller's bytes may change as soon as the blocks are cloned
     [this.#heads, this.#blocks, this.#meta] = ['heads', 'blocks', 'meta'].map((name) => transaction.objectStore(name));
   }
 
   begin() {
-    const writer = this.#meta.get('writer');
-    writer.onsuccess = () => {
-      this.alone = writer.result === this.#memory.name;
-      if (this.#way === TRUSTING && !this.alone) this.refused = true;
-      this.#answered();
-    };
-    for (const [i, append] of this.appends.entries()) {
-      if (this.#way === TRUSTING && this.#memory.heads.has(append.stream)) this.results[i] = { result: 'ok' };
-      else this.#ask(i, append);
-      if (this.#way !== CAUTIOUS) this.#put(append);
+    const trusting = this.#way === TRUSTING;
+    this.#ask(this.#meta, 'writer', (name) => {
+      this.alone = name === this.#memory.name;
+      this.refused = trusting && !this.alone;
+    });
+    if (trusting) this.recent = new Map(this.#memory.recent);
+    else this.#ask(this.#meta, 'recent', (heads) => (this.recent = byStream(heads)));
+    for (const append of this.appends) {
+      const { stream } = append;
+      if (!trusting || !this.#memory.heads.has(stream))
+        this.#ask(this.#heads, stream, (head) => this.#found.set(stream, head));
+      if (this.#way !== CAUTIOUS) this.#add(append);
     }
   }
 
-  #ask(i, append) {
-    const get = this.#heads.get(append.stream);
+  #ask(objects, key, take) {
+    const get = objects.get(key);
     this.#open++;
     get.onsuccess = () => {
-      // cautiously, all was asked before anything is put
-      const head = this.#way === CAUTIOUS ? (this.made.get(append.stream) ?? get.result) : get.result;
-      this.results[i] = judge(append, head);
-      if (this.results[i].result !== 'ok') this.refused = true;
-      else if (this.#way === CAUTIOUS) this.#put(append);
-      this.#answered();
+      take(get.result);
+      if (--this.#open === 0) this.#answered();
     };
   }
 
-  #put(append) {
-    this.made.set(append.stream, put(this.#heads, this.#blocks, append));
+  #add({ stream, first, blocks }) {
+    for (let i = 0; i < blocks.length; i++) this.#blocks.add(whole(blocks[i]), [stream, first + i]);
+  }
+
+  #headOf(stream) {
+    const trusted = this.#way === TRUSTING && this.#memory.heads.get(stream);
+    return this.made.get(stream) ?? (trusted || (this.recent.get(stream) ?? this.#found.get(stream)));
   }
 
   #answered() {
-    if (--this.#open !== 0) return;
+    this.results = this.appends.map((append, i) => {
+      const head = this.#headOf(append.stream),
+        answer = judge(append, head);
+      if (answer.result !== 'ok') this.refused = true;
+      else {
+        if (!head) this.#first.add(append.stream);
+        this.made.set(append.stream, this.#moved[i]);
+        if (this.#way === CAUTIOUS) this.#add(append);
+      }
+      return answer;
+    });
     if (this.refused && this.#way !== CAUTIOUS) {
       this.#transaction.abort();
       return;
     }
-    if (!this.alone && this.made.size !== 0) this.#meta.put(this.#memory.name, 'writer');
+    if (this.made.size !== 0) this.#putHeads();
     this.#transaction.commit?.(); // rather than after one more round trip
+  }
+
+  /** The first of an agent goes to its place at once: so all agents have one there, and are listed by it. */
+  #putHeads() {
+    const most = Math.min(Math.max(2 * this.made.size, RECENT.least), RECENT.most);
+    for (const [stream, head] of this.made) {
+      this.recent.delete(stream); // the one moved longest ago comes first
+      if (this.#first.has(stream)) this.#heads.put(head);
+      else this.recent.set(stream, head);
+    }
+    for (const [stream, head] of this.recent) {
+      if (this.recent.size <= most) break;
+      this.#heads.put(head);
+      this.recent.delete(stream);
+    }
+    this.#meta.put([...this.recent.values()], 'recent');
+    if (!this.alone) this.#meta.put(this.#memory.name, 'writer');
   }
 }
 
@@ -370,6 +402,7 @@ class Commit {
 class Memory {
   name = crypto.getRandomValues(new Uint32Array(4)).join(' ');
   heads = new Map(); // stream -> head, the one written longest ago first
+  recent; // of these, what the database holds under that name
   open = 0; // commits under way, whose end is not known
   #alone = false;
 
@@ -388,9 +421,10 @@ class Memory {
   }
 
   /** Only a commit that found this connection's name lets the next one trust: tabs that take turns would abort each. */
-  learn({ alone, made }) {
+  learn({ alone, made, recent }) {
     if (!alone) this.heads.clear();
     this.#alone = alone;
+    this.recent = recent;
     for (const [stream, { version, epoch }] of made) {
       this.heads.delete(stream);
       this.heads.set(stream, { version, epoch });
@@ -414,23 +448,19 @@ function judge({ expected, epoch, first, blocks: [block] }, head) {
   return { result: head && head.epoch > epoch ? 'fenced' : 'ok' };
 }
 
-function put(heads, blocks, { stream, epoch, first, blocks: list, summary }) {
-  const last = first + list.length - 1;
-  for (let i = 0; i < list.length; i++) blocks.add(whole(list[i]), [stream, first + i]);
-  const { due, time, state, status, flags } = summary;
-  const head = {
-    stream,
-    version: last,
-    epoch,
-    base: last - based(list[list.length - 1]),
-    due: due === Infinity ? null : due,
-    time,
-    state,
-    status,
-    flags,
-  };
-  heads.put(head);
-  return head;
+/** The head after an append. */
+function moved({ stream, epoch, first, blocks, summary: { due, time, state, status, flags } }) {
+  const version = first + blocks.length - 1,
+    base = version - based(blocks[blocks.length - 1]);
+  return { stream, version, epoch, base, due: due === Infinity ? null : due, time, state, status, flags };
+}
+
+const byStream = (heads = []) => new Map(heads.map((head) => [head.stream, head]));
+
+/** Of these agents, the heads in `heads` are out of date. */
+function readRecent(transaction, take) {
+  const get = transaction.objectStore('meta').get('recent');
+  get.onsuccess = () => take(byStream(get.result));
 }
 
 /** Calls `found` with each of the reads, its index, and its head where there is one. */
@@ -449,7 +479,7 @@ function readNeighbours(heads, reads, found, ask) {
     count = 2 * streams.length;
   const get = heads.getAll(IDBKeyRange.bound(streams[0], streams.at(-1)), count);
   get.onsuccess = () => {
-    const near = new Map(get.result.map((head) => [head.stream, head])),
+    const near = byStream(get.result),
       seen = get.result.length < count ? LAST : get.result.at(-1).stream;
     for (const [i, read] of reads.entries()) {
       const { stream } = read.request;
@@ -475,28 +505,54 @@ function versionOf(block) {
 
 // ---- listing --------------------------------------------------------------------------------------------------------
 
-function listDue(heads, dueBefore, cursor, limit, answer) {
-  let low = [-Infinity, ''];
+function list(heads, recent, { dueBefore, flags = 0, cursor, limit }, answer) {
+  const all = dueBefore === undefined && flags === 0;
+  nextDue(heads, recent, dueBefore ?? -Infinity, answer);
+  if (flags === 0 && !all) listDue(heads, recent, dueBefore, cursor, limit, answer);
+  else listHeads(heads, recent, { all, dueBefore: dueBefore ?? -Infinity, flags }, cursor ?? '', limit, answer);
+}
+
+function nextDue(heads, recent, dueBefore, answer) {
+  for (const { due } of recent.values())
+    if (due !== null && due > dueBefore && due < answer.nextDue) answer.nextDue = due;
+  const later = heads.index('due').openKeyCursor(IDBKeyRange.lowerBound([dueBefore, LAST]));
+  later.onsuccess = () => {
+    const found = later.result;
+    if (found && recent.has(found.primaryKey)) found.continue();
+    else if (found) answer.nextDue = Math.min(answer.nextDue, found.key[0]);
+  };
+}
+
+const byDue = (a, b) => a.due - b.due || (a.stream < b.stream ? -1 : 1);
+
+function listDue(heads, recent, dueBefore, cursor, limit, answer) {
+  let low = { due: -Infinity, stream: '' };
   if (cursor !== undefined) {
     const [due, stream] = cursor.split(' ');
-    low = [Number(due), stream];
+    low = { due: Number(due), stream };
   }
-  if (low[0] > dueBefore) return; // the clock went back between two pages
-  const range = IDBKeyRange.bound(low, [dueBefore, LAST], cursor !== undefined);
-  const get = heads.index('due').getAll(range, limit + 1);
+  if (low.due > dueBefore) return; // the clock went back between two pages
+  const range = IDBKeyRange.bound([low.due, low.stream], [dueBefore, LAST], cursor !== undefined);
+  const get = heads.index('due').getAll(range, limit + 1 + recent.size); // those of `recent` are left out
   get.onsuccess = () => {
-    const found = get.result;
+    const found = get.result.filter(({ stream }) => !recent.has(stream));
+    for (const head of recent.values())
+      if (head.due !== null && head.due <= dueBefore && (cursor === undefined || byDue(low, head) < 0))
+        found.push(head);
+    found.sort(byDue);
     for (const head of found.slice(0, limit)) answer.items.push(summaryOf(head));
     if (found.length > limit) answer.cursor = `${found[limit - 1].due} ${found[limit - 1].stream}`;
   };
 }
 
-function listHeads(heads, all, dueBefore, flags, from, limit, answer) {
-  const count = all ? limit - answer.items.length + 1 : HEADS_MAX;
+function listHeads(heads, recent, wanted, from, limit, answer) {
+  const { all, dueBefore, flags } = wanted,
+    count = all ? limit - answer.items.length + 1 : HEADS_MAX;
   const get = heads.getAll(IDBKeyRange.lowerBound(from, true), count);
   get.onsuccess = () => {
-    for (const head of get.result) {
-      const isDue = head.due !== null && head.due <= dueBefore;
+    for (const old of get.result) {
+      const head = recent.get(old.stream) ?? old,
+        isDue = head.due !== null && head.due <= dueBefore;
       if (!all && !isDue && (head.flags & flags) === 0) continue;
       if (answer.items.length === limit) {
         answer.cursor = answer.items[limit - 1].stream;
@@ -504,9 +560,7 @@ function listHeads(heads, all, dueBefore, flags, from, limit, answer) {
       }
       answer.items.push(summaryOf(head));
     }
-    if (get.result.length === count) {
-      listHeads(heads, all, dueBefore, flags, get.result[count - 1].stream, limit, answer);
-    }
+    if (get.result.length === count) listHeads(heads, recent, wanted, get.result[count - 1].stream, limit, answer);
   };
 }
 
@@ -522,12 +576,17 @@ function trimSome(transaction, from, done) {
   const heads = transaction.objectStore('heads'),
     blocks = transaction.objectStore('blocks');
   const answer = { removed: 0, next: undefined };
+  let recent;
   done(answer);
+  readRecent(transaction, (found) => {
+    recent = found;
+  });
   const get = heads.getAll(IDBKeyRange.lowerBound(from, true), TRIM_MAX);
   get.onsuccess = () => {
     const found = get.result;
     if (found.length === TRIM_MAX) answer.next = found[TRIM_MAX - 1].stream;
-    for (const { stream, base, flags } of found) {
+    for (const old of found) {
+      const { stream, base, flags } = recent.get(old.stream) ?? old;
       if (flags & KEEPS_BLOCKS || base <= 1) continue;
       const range = IDBKeyRange.bound([stream, 0], [stream, base], false, true),
         count = blocks.count(range);
