@@ -37,55 +37,37 @@
         answer->data.size = 11;
         return PAGENT_OK;
     }
-    static const pagent_call_spec calls[] = {{"model", PAGENT_CRASH_REPEAT, PAGENT_CALL_MODEL, 0, 0, 0, 0, 0}};
-    static const pagent_state states[] = {{"thinking", NULL, "model", think, NULL, NULL, 0, 0},
-                                          {"asking", NULL, "plan", ask, NULL, NULL, 0, 0},
-                                          {"done", NULL, NULL, NULL, NULL, NULL, PAGENT_FINAL, 0},
-                                          {"dropped", NULL, NULL, NULL, NULL, NULL, PAGENT_FINAL, 0}};
-    static const pagent_transition transitions[] = {{"thinking", "model.result", NULL, NULL, "asking", 0},
-                                                    {"thinking", "model.failure", NULL, NULL, "dropped", 0},
-                                                    {"asking", "plan.approved", NULL, NULL, "done", 0},
-                                                    {"asking", "plan.rejected", NULL, NULL, "dropped", 0},
-                                                    {"asking", "plan.expired", NULL, NULL, "dropped", 0}};
+    static const pagent_call_spec calls[] = {{.name = "model", .flags = PAGENT_CALL_MODEL}};
+    static const pagent_state states[] = {{.name = "thinking", .waits = "model", .enter = think},
+                                          {.name = "asking", .waits = "plan", .enter = ask},
+                                          {.name = "done", .flags = PAGENT_FINAL},
+                                          {.name = "dropped", .flags = PAGENT_FINAL}};
+    static const pagent_transition transitions[] = {{.from = "thinking", .event = "model.result", .to = "asking"},
+                                                    {.from = "thinking", .event = "model.failure", .to = "dropped"},
+                                                    {.from = "asking", .event = "plan.approved", .to = "done"},
+                                                    {.from = "asking", .event = "plan.rejected", .to = "dropped"},
+                                                    {.from = "asking", .event = "plan.expired", .to = "dropped"}};
     static const pagent_machine planner = {sizeof planner, 1, "planner", NULL, 0, NULL, NULL, "plan",
                                            PAGENT_ROWS(calls), PAGENT_ROWS(states), PAGENT_ROWS(transitions)};
 
     int main(int count, char **words) // run it twice: the second time with your name, to approve
     {
         const pagent_machine *machines[] = {&planner};
-        char text[PAGENT_TEXT_SIZE] = "";
-        pagent_config config = {0};
-        pagent_receipt created, said;
-        pagent_engine *engine = NULL;
-        pagent_files *files = NULL;
-        pagent_view *view = NULL;
+        pagent_config config = {.size = sizeof config, .machines = machines, .machine_count = 1, .host.call = model};
+        char text[PAGENT_TEXT_SIZE];
+        pagent_engine *engine;
+        pagent_view *view;
         pagent_info info;
-        pagent_dir dir;
 
-        config.size = sizeof config;
-        config.machines = machines;
-        config.machine_count = 1;
-        pagent_posix_host(&config.host);
-        config.host.call = model;
-        if (pagent_open_posix(&dir, "hello-store", 1, text) < 0 ||
-            pagent_open_files(&files, &dir, &config.host, NULL, text) < 0) {
-            return fprintf(stderr, "%s\n", text), 1;
-        }
-        config.store = pagent_files_store(files);
-        if (pagent_open_engine(&engine, &config, text) < 0) return fprintf(stderr, "%s\n", text), 1;
-
-        (void)pagent_create(engine, "first", "planner", NULL, 0, &created); // refused when it exists: it goes on then
-        if (count > 1) (void)pagent_decide(engine, "first", NULL, words[1], PAGENT_APPROVE, NULL, 0, PAGENT_ANY, &said);
-        while (pagent_poll(engine) == PAGENT_OK) {
-        }
+        if (pagent_open_path(&engine, "hello-store", &config, text) < 0) return fprintf(stderr, "%s\n", text), 1;
+        pagent_create(engine, "first", "planner", NULL, 0, NULL); // refused when it exists: it goes on then
+        if (count > 1) pagent_decide(engine, "first", NULL, words[1], PAGENT_APPROVE, NULL, 0, PAGENT_ANY, NULL);
+        while (pagent_poll(engine) == PAGENT_OK) continue;
         if (pagent_open_view(engine, "first", 0, &view) == PAGENT_OK && pagent_view_info(view, &info) == PAGENT_OK) {
             printf("%s is %s at version %lu\n", info.name, info.state, (unsigned long)info.version);
         }
         pagent_close_view(view);
-        (void)pagent_close_engine(engine);
-        (void)pagent_close_files(files);
-        pagent_close_posix(&dir);
-        return 0;
+        return pagent_close_engine(engine) != PAGENT_OK;
     }
    <<< [USE]
 
@@ -1085,6 +1067,11 @@ enum pagent_posix_flags {
 PAGENT_API int pagent_open_posix(pagent_dir *dir, const char *path, int flags, char text[PAGENT_TEXT_SIZE]);
 PAGENT_API void pagent_close_posix(pagent_dir *dir);
 PAGENT_API void pagent_posix_host(pagent_host *host); /* fills size, allocate, random, clock_ms; leaves the others 0 */
+/* All in one: the directory, made if there is none (not if read_only), its file store with one shared log, an engine.
+   config.store is not looked at; of config.host, size, allocate, random and clock_ms may be 0. pagent_close_engine
+   closes them all, and returns an error of closing the store. */
+PAGENT_API int pagent_open_path(pagent_engine **engine, const char *path, const pagent_config *config,
+                                char text[PAGENT_TEXT_SIZE]);
 
 #ifdef __cplusplus
 }
@@ -3897,6 +3884,8 @@ struct pagent_engine {
     pai_buffer scratch; /* plain payloads */
     uint32_t views;
     uint32_t polling;
+    int (*close_store)(void *owned); /* what was opened together with the engine; NULL: nothing */
+    void *owned;
 };
 
 static int pai_fail_engine(pagent_engine *e, int result, const char *text)
@@ -7445,6 +7434,8 @@ static void pai_drop_tasks(pagent_engine *e, pai_queue *queue)
 PAGENT_API int pagent_close_engine(pagent_engine *engine)
 {
     pagent_engine *e = engine;
+    int (*close_store)(void *);
+    void *owned;
     uint32_t i;
     if (e == NULL) return PAGENT_OK;
     if (e->views != 0 || e->polling) return PAGENT_E_ARGUMENT;
@@ -7482,8 +7473,10 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
         if (e->operations[i].kind == PAI_OP_ORPHAN) pai_free_reader((pai_reader *)e->operations[i].owner);
     }
     if (e->trim_receipt != NULL) e->trim_receipt->result = PAGENT_E_CLOSED;
+    close_store = e->close_store;
+    owned = e->owned;
     pai_free_engine(e);
-    return PAGENT_OK;
+    return close_store != NULL ? close_store(owned) : PAGENT_OK;
 }
 
 /* ---- which agents of the store want to be looked at ---- */
@@ -12980,6 +12973,61 @@ PAGENT_API void pagent_posix_host(pagent_host *host)
     host->allocate = pai_posix_allocate;
     host->random = pai_posix_random;
     host->clock_ms = pai_posix_clock_ms;
+}
+
+typedef struct pai_path { /* what an engine of pagent_open_path stands on */
+    pagent_dir dir;
+    pagent_files *files;
+} pai_path;
+
+static int pai_close_path(void *owned)
+{
+    pai_path *path = (pai_path *)owned;
+    int result = pagent_close_files(path->files);
+    pagent_close_posix(&path->dir);
+    free(path);
+    return result;
+}
+
+static void pai_fill_host(pagent_host *host)
+{
+    pagent_host ours;
+    pagent_posix_host(&ours);
+    host->size = ours.size;
+    if (host->allocate == NULL) host->allocate = ours.allocate;
+    if (host->random == NULL) host->random = ours.random;
+    if (host->clock_ms == NULL) host->clock_ms = ours.clock_ms;
+}
+
+PAGENT_API int pagent_open_path(pagent_engine **engine, const char *path, const pagent_config *config,
+                                char text[PAGENT_TEXT_SIZE])
+{
+    pagent_file_options options;
+    pagent_config whole;
+    pai_path *owned;
+    int result;
+    if (config == NULL || config->size != sizeof *config) return pagent_open_engine(engine, config, text);
+    *engine = NULL;
+    owned = (pai_path *)calloc(1, sizeof *owned);
+    if (owned == NULL) return pai_posix_refuse(text, path, PAGENT_E_MEMORY);
+    whole = *config;
+    pai_fill_host(&whole.host);
+    pai_clear(&options, sizeof options);
+    options.size = sizeof options;
+    options.read_only = config->read_only;
+    result = pagent_open_posix(&owned->dir, path, config->read_only ? 0 : PAGENT_POSIX_CREATE, text);
+    if (result == PAGENT_OK) result = pagent_open_files(&owned->files, &owned->dir, &whole.host, &options, text);
+    if (result == PAGENT_OK) {
+        whole.store = pagent_files_store(owned->files);
+        result = pagent_open_engine(engine, &whole, text);
+    }
+    if (result != PAGENT_OK) {
+        (void)pai_close_path(owned);
+        return result;
+    }
+    (*engine)->close_store = pai_close_path;
+    (*engine)->owned = owned;
+    return PAGENT_OK;
 }
 
 #undef PAI_RENAMEAT2

@@ -633,5 +633,54 @@ TEST(killed_at_each_call)
     }
 }
 
+/* Directory, files and engine by one opening, and by one closing. */
+TEST(all_in_one)
+{
+    static const pagent_machine *const machines[] = {&jar};
+    pagent_config config;
+    pagent_engine *engine = NULL, *second = NULL;
+    pagent_machine stuck = jar;
+    const pagent_machine *wrong[] = {&stuck};
+    pagent_summary summary;
+    char text[PAGENT_TEXT_SIZE];
+    uint64_t cursor = 0;
+    uint32_t i;
+    begin();
+    memset(&config, 0, sizeof config);
+    config.machines = machines;
+    config.machine_count = 1;
+    CHECK_EQ(pagent_open_path(&engine, w.place, &config, text), PAGENT_E_ARGUMENT);
+    CHECK_TEXT(text, "config.size is not sizeof(pagent_config)");
+    CHECK_EQ(pagent_open_path(&engine, w.place, NULL, NULL), PAGENT_E_ARGUMENT);
+    config.size = sizeof config;
+    config.read_only = 1;
+    CHECK_EQ(pagent_open_path(&engine, w.place, &config, text), PAGENT_E_NOT_FOUND);
+    CHECK(strstr(text, w.place) != NULL);
+    CHECK(access(w.place, F_OK) != 0);
+    config.read_only = 0;
+    CHECK_EQ(pagent_open_path(&engine, w.place, &config, text), PAGENT_OK);
+    CHECK_EQ(pagent_create(engine, "x", "jar", NULL, 0, NULL), PAGENT_OK);
+    for (i = 0; i < 10; i++) (void)pagent_poll(engine);
+    CHECK_EQ(pagent_open_path(&second, w.place, &config, text), PAGENT_E_LOCKED);
+    CHECK(strncmp(text, "this store is open for writing elsewhere", 40) == 0);
+    CHECK(second == NULL);
+    CHECK_EQ(pagent_close_engine(engine), PAGENT_OK);
+    stuck.transition_count = 0;
+    config.machines = wrong;
+    CHECK_EQ(pagent_open_path(&engine, w.place, &config, text), PAGENT_E_MACHINE);
+    CHECK(engine == NULL);
+    config.machines = machines;
+    for (i = 0; i < 2; i++) { /* nobody holds the lock; and once without it */
+        config.read_only = i;
+        if (!CHECK_EQ(pagent_open_path(&engine, w.place, &config, text), PAGENT_OK)) break;
+        cursor = 0;
+        CHECK_EQ(pagent_next_agent(engine, &cursor, &summary), PAGENT_OK);
+        CHECK(summary.stream == pagent_stream_of("x"));
+        CHECK_EQ(pagent_close_engine(engine), PAGENT_OK);
+    }
+    end();
+}
+
 TEST_MAIN(ROW(pipe_for_segment), ROW(bad_letters_skipped), ROW(unreadable_letter_skipped), ROW(path_made_durable),
-          ROW(opening_says_why), ROW(no_dir_sync), ROW(inbox_made_again), ROW(fork_and_lock), ROW(killed_at_each_call))
+          ROW(opening_says_why), ROW(all_in_one), ROW(no_dir_sync), ROW(inbox_made_again), ROW(fork_and_lock),
+          ROW(killed_at_each_call))
