@@ -30,7 +30,7 @@ const summaryOf = (row) => ({
   flags: row.flags,
 });
 
-const dueOf = ({ due }) => (due === Infinity ? null : due);
+export const dueOf = ({ due }) => (due === Infinity ? null : due);
 
 /**
  * What is done inside a transaction that the caller has begun. `all(sql, ...values)` gives rows as objects, `run` none.

@@ -49,6 +49,17 @@ await total.check('40 racers, one winner', async () => {
   }
 });
 
+await total.check('one statement leaves what a transaction would', async () => {
+  const [one, many] = await server.json('/object/steps/steps');
+  const of = ({ results }, what) => results.map((result) => result[what]).join(' ');
+  assert(JSON.stringify(one.left) === JSON.stringify(many.left), [one.left, many.left]);
+  assert(one.left.head.length === 1 && one.left.block.length === 11, one.left);
+  assert(of(one, 'result') === 'ok ok ok ok conflict fenced ok ok ok', one.results);
+  assert(of(many, 'result') === of(one, 'result') && one.results[4].version === 4, many.results);
+  assert(of(one, 'transactions') === '1 0 0 0 1 1 1 1 0', one.results);
+  assert(of(many, 'transactions') === '1 1 1 1 1 1 1 1 1', many.results);
+});
+
 await total.check('a transaction that ends takes its alarm along', async () => {
   const found = await server.json('/object/bad/bad');
   assert(found.thrown === 'after the alarm' && found.version === 0 && found.after === null, found);

@@ -3,9 +3,19 @@
 import { DurableObject } from 'cloudflare:workers';
 import { checkWritten, link, makeBlock, runKit, startWriter } from '../../kit.js';
 import { durableObject } from '../../stores/durable-object.js';
+import { crc32c } from '../../stores/shared.js';
 import { kv } from '../../stores/kv.js';
 
 const STREAM = '00000000000000aa';
+
+/** An object with some of its properties replaced. */
+const bent = (object, changes) =>
+  new Proxy(object, {
+    get(_, key) {
+      const value = key in changes ? changes[key] : object[key];
+      return typeof value === 'function' ? value.bind(object) : value;
+    },
+  });
 
 export class Agents extends DurableObject {
   constructor(ctx, env) {
@@ -112,21 +122,15 @@ export class Agents extends DurableObject {
         /* the transaction ends after the alarm was set: both must go */
         const before = await ctx.storage.getAlarm();
         const blocks = [makeBlock({ stream: STREAM, version: 1, snapshot: true })];
-        const setAlarm = ctx.storage.setAlarm;
-        const bent = new Proxy(ctx.storage, {
-          get(target, key) {
-            if (key === 'setAlarm')
-              return (time) => {
-                setAlarm.call(target, time);
-                throw new Error('after the alarm');
-              };
-            const value = target[key];
-            return typeof value === 'function' ? value.bind(target) : value;
+        const storage = bent(ctx.storage, {
+          setAlarm(time) {
+            this.setAlarm(time);
+            throw new Error('after the alarm');
           },
         });
         let thrown = '';
         try {
-          await durableObject(bent, { alarm: true }).commit([
+          await durableObject(storage, { alarm: true }).commit([
             {
               stream: STREAM,
               expected: 0,
@@ -141,6 +145,55 @@ export class Agents extends DurableObject {
         }
         const { version } = this.store.read({ stream: STREAM, mode: 'newest', version: 0, maxBytes: 1 });
         return Response.json({ thrown, version, before, after: await ctx.storage.getAlarm() });
+      }
+      case '/steps': {
+        /* the same appends, each as one statement where it can be, and each in a transaction: what both leave */
+        const leave = async (prefix, refuse) => {
+          let transactions = 0;
+          const store = durableObject(
+            bent(ctx.storage, {
+              transactionSync(work) {
+                transactions++;
+                return this.transactionSync(work);
+              },
+              sql: bent(ctx.storage.sql, {
+                exec(text, ...values) {
+                  if (refuse && text.includes(`INSERT INTO ${prefix}step`)) throw new Error('refused');
+                  return this.exec(text, ...values);
+                },
+              }),
+            }),
+            { prefix },
+          );
+          const results = [];
+          const append = async (expected, epoch, specs, summary) => {
+            const first = expected + 1;
+            const blocks = specs.map((spec, i) => makeBlock({ ...spec, stream: STREAM, version: first + i, epoch }));
+            const version = expected + blocks.length;
+            const rest = { due: Infinity, time: 1e12 + version, state: 0, status: 'waiting', flags: 0, ...summary };
+            const before = transactions;
+            const [result] = await store.commit([
+              { stream: STREAM, expected, epoch, first, blocks, summary: { stream: STREAM, version, ...rest } },
+            ]);
+            results.push({ ...result, transactions: transactions - before });
+          };
+          await append(0, 1, [{ snapshot: true }]);
+          await append(1, 1, [{ based: 1 }], { due: 5e12 });
+          await append(2, 1, [{ snapshot: true }], { state: 2, status: 'running', flags: 9 });
+          await append(3, 2, [{ based: 1 }]);
+          await append(3, 2, [{ based: 1, writer: 1 }]); /* a conflict */
+          await append(4, 1, [{ based: 2 }]); /* fenced */
+          await append(4, 2, [{ based: 2 }, { based: 3 }], { due: 6e12 });
+          await append(6, 3, [{ based: 4, size: 3 << 20 }], { flags: 1 }); /* in parts */
+          await append(7, 3, [{ snapshot: true, size: 1 }], { state: 65535, status: 'done' });
+          const rows = (table) =>
+            ctx.storage.sql
+              .exec(`SELECT * FROM ${prefix}${table}`)
+              .toArray()
+              .map(({ bytes, ...row }) => ({ ...row, ...(bytes && { sum: crc32c(new Uint8Array(bytes)) }) }));
+          return { results, left: { head: rows('head'), block: rows('block') } };
+        };
+        return Response.json([await leave('one_', false), await leave('many_', true)]);
       }
       case '/state': {
         const { items, nextDue } = this.store.list({ limit: 100 });
