@@ -707,16 +707,17 @@ PAGENT_API uint64_t pagent_next_deadline(const pagent_engine *engine);
 /* True when no agent has work, no call is under way and no deadline is armed. */
 PAGENT_API int pagent_is_quiet(const pagent_engine *engine);
 
-/* Poll until `wait` says stop. It is called when there is nothing to do, with the next deadline, and is where the host
-   sleeps and delivers answers; it returns 0 to go on, > 0 to stop (pagent_run returns OK), < 0 as an error. */
+/* Poll until `wait` says stop. It is called with the next deadline when there is nothing to do, and now and then while
+   there is, with one that has come. It is where the host sleeps and delivers answers; it returns 0 to go on, > 0 to
+   stop (pagent_run returns OK), < 0 as an error. */
 typedef int (*pagent_wait)(void *ctx, pagent_engine *engine, uint64_t deadline_ms);
 PAGENT_API int pagent_run(pagent_engine *engine, pagent_wait wait, void *ctx);
 
 /* The answer to a call that returned PENDING. Copies the data. E_STALE: not outstanding (late, duplicate, foreign,
    superseded attempt). OK does not mean durable yet; a crash before that is a call in doubt. Nor does it mean that the
-   call is outstanding, when its agent must be read first: a refusal is traced then (PAGENT_TRACE_REFUSED). E_LIMIT:
-   over payload_size_max, or requests_max answers wait to be looked at: poll first. An answer that fits in no block
-   together with its step becomes CALL.failure with that code. */
+   call is outstanding, when its agent must be read first: a refusal is traced then (PAGENT_TRACE_REFUSED). E_AGAIN: its
+   agent must be read, and requests_max answers wait already: poll first. E_LIMIT: over payload_size_max. An answer that
+   fits in no block together with its step becomes CALL.failure with that code. */
 PAGENT_API int pagent_call_done(pagent_engine *engine, const pagent_call_id *id, const pagent_answer *answer);
 
 /* The completion of a store callback that returned PENDING. E_STALE: unknown, late or duplicate op: nothing happened.
@@ -3792,7 +3793,8 @@ struct pai_agent {
     uint8_t claimed;
     uint8_t ready;
     uint8_t force_snapshot;
-    uint8_t stranded; /* its tables are not registered */
+    uint8_t stranded;  /* its tables are not registered */
+    uint8_t took_task; /* last; and nothing that was due since */
 };
 
 static const uint32_t pai_nowhere = UINT32_MAX;
@@ -3804,6 +3806,7 @@ typedef struct pai_flight {
 enum {
     PAI_FLIGHT_MAX = 256,
     PAI_LIST_MAX = 64,
+    PAI_POLLS_MAX = 256, /* before pagent_run lets the host in */
     PAI_DOUBTS_MAX = 8,
     PAI_TASK_SIZE = 512,
     PAI_FREE_MAX = 1024,
@@ -4344,7 +4347,7 @@ static void pai_post_signal_done(pagent_engine *e, const pai_task *signal, int r
     pai_queue_task(e, sender, task);
 }
 
-static const char pai_over_payload[] = "the data is larger than limits.payload_size_max";
+static const char pai_over_payload[] = "the data is larger than limits.payload_size_max, or than the store takes";
 
 /* `text` NULL: the result's own sentence. */
 static void pai_fill_receipt(pagent_receipt *receipt, uint32_t verb, int result, uint64_t version, const char *text)
@@ -4823,8 +4826,8 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
     }
     answer.data.size = 0; /* an answer that cannot be taken: a failure; and in doubt when it must not be repeated */
     answer.code = result;
-    answer.outcome = PAGENT_FAILED;
-    if (agent->machine->source->calls[effect->name].crash_policy != PAGENT_CRASH_REPEAT) {
+    answer.outcome = result == PAGENT_E_LIMIT ? PAGENT_FAILED_FINAL : PAGENT_FAILED;
+    if (result != PAGENT_E_LIMIT && agent->machine->source->calls[effect->name].crash_policy != PAGENT_CRASH_REPEAT) {
         answer.outcome = PAGENT_FAILED_FINAL;
         answer.code = PAGENT_E_IN_DOUBT;
     }
@@ -5259,8 +5262,7 @@ static uint64_t pai_after(uint64_t now, uint64_t pause)
 
 static int pai_stage_effect(pagent_step *step, pai_effect *effect, pagent_effect_id *id)
 {
-    int result = pai_check_data(step, effect->data_size);
-    if (result != PAGENT_OK) return result;
+    int result;
     if (step->effects >= step->engine->limits.effects_max) {
         return pagent_fail(step, PAGENT_E_LIMIT, "more effects are outstanding than limits.effects_max");
     }
@@ -5314,6 +5316,7 @@ PAGENT_API int pagent_begin_call(pagent_step *step, const char *call, const void
     const pagent_call_spec *spec;
     pai_effect effect;
     if (name == PAI_NONE) return pai_undeclared(step, "calls", call);
+    if (pai_check_data(step, size) != PAGENT_OK) return PAGENT_E_LIMIT;
     spec = &m->calls[name];
     pai_clear(&effect, sizeof effect);
     effect.kind = PAGENT_EFFECT_CALL;
@@ -5337,6 +5340,7 @@ PAGENT_API int pagent_ask_approval(pagent_step *step, const char *approval, cons
     uint32_t name = pai_list_find(step->agent->machine->source->approvals, approval, pai_length(approval));
     pai_effect effect;
     if (name == PAI_NONE) return pai_undeclared(step, "approvals", approval);
+    if (pai_check_data(step, size) != PAGENT_OK) return PAGENT_E_LIMIT;
     pai_clear(&effect, sizeof effect);
     effect.kind = PAGENT_EFFECT_APPROVAL;
     effect.phase = PAGENT_PHASE_OPEN;
@@ -7199,6 +7203,18 @@ static int pai_take_task(pagent_engine *e, pai_agent *agent)
     return agent->phase != PAI_AGENT_PAST;
 }
 
+/* An agent that always has something to handle comes to its deadlines too: in turns, behind answers that are there. */
+static int pai_take_due_between(pagent_engine *e, pai_agent *agent)
+{
+    const pai_task *task;
+    if (!agent->took_task || pai_wake_time(e, agent) > e->now) return 0;
+    agent->took_task = 0;
+    for (task = agent->tasks.first; task != NULL; task = task->next) {
+        if (task->verb == PAI_VERB_ANSWER || task->verb == PAGENT_DECIDE) return 0;
+    }
+    return pai_take_due(e, agent);
+}
+
 /* One agent's turn: until it has made a commit, waits for the store, or has nothing to do. */
 static void pai_turn(pagent_engine *e, pai_agent *agent)
 {
@@ -7224,6 +7240,9 @@ static void pai_turn(pagent_engine *e, pai_agent *agent)
         }
         if (agent->receipts_open != 0) break; /* a sender's receipt first: its id must not slide out of the window */
         if (agent->tasks.first != NULL) {
+            int loaded = agent->phase == PAI_AGENT_READY && agent->exists && agent->machine != NULL;
+            if (loaded && pai_take_due_between(e, agent)) break;
+            agent->took_task = 1;
             if (!pai_take_task(e, agent) || agent->ready) break; /* ready again: it made its commit at once */
             continue;
         }
@@ -7472,7 +7491,7 @@ PAGENT_API int pagent_close_engine(pagent_engine *engine)
     for (i = 0; i < e->operation_count; i++) { /* reads of the agents just freed */
         if (e->operations[i].kind == PAI_OP_ORPHAN) pai_free_reader((pai_reader *)e->operations[i].owner);
     }
-    if (e->trim_receipt != NULL) e->trim_receipt->result = PAGENT_E_CLOSED;
+    if (e->trim_receipt != NULL) pai_fill_receipt(e->trim_receipt, 0, PAGENT_E_CLOSED, e->trim_count, NULL);
     close_store = e->close_store;
     owned = e->owned;
     pai_free_engine(e);
@@ -7916,10 +7935,11 @@ PAGENT_API int pagent_is_quiet(const pagent_engine *engine)
 
 PAGENT_API int pagent_run(pagent_engine *engine, pagent_wait wait, void *ctx)
 {
-    for (;;) {
+    uint32_t polls;
+    for (polls = 1;; polls++) {
         int result = pagent_poll(engine);
         if (result < 0) return result;
-        if (result == PAGENT_OK) continue;
+        if (result == PAGENT_OK && polls % PAI_POLLS_MAX != 0) continue;
         result = wait(ctx, engine, pagent_next_deadline(engine));
         if (result != 0) return result < 0 ? result : PAGENT_OK;
     }
@@ -7939,15 +7959,15 @@ PAGENT_API int pagent_call_done(pagent_engine *engine, const pagent_call_id *id,
     pagent_engine *e = engine;
     pai_agent *agent;
     pai_effect *effect;
-    int result;
+    int result, unread;
     if (e == NULL || id == NULL || answer == NULL) return PAGENT_E_ARGUMENT;
     result = pai_check_answer(e, answer);
     if (result != PAGENT_OK) return result;
     if (id->stream == 0 || e->read_only) return PAGENT_E_STALE;
     agent = pai_find_agent(e, id->stream);
-    if (agent == NULL || agent->phase == PAI_AGENT_NEW || agent->phase == PAI_AGENT_LOADING ||
-        agent->phase == PAI_AGENT_COMMITTING) { /* decided when the state is known to be durable */
-        if (e->answer_count >= e->limits.requests_max) return PAGENT_E_LIMIT;
+    unread = agent == NULL || agent->phase == PAI_AGENT_NEW || agent->phase == PAI_AGENT_LOADING;
+    if (unread && e->answer_count >= e->limits.requests_max) return PAGENT_E_AGAIN;
+    if (unread || agent->phase == PAI_AGENT_COMMITTING) { /* decided when the state is known to be durable */
         if (agent == NULL) agent = pai_get_agent(e, id->stream);
         return agent != NULL ? pai_queue_answer(e, agent, id, answer) : PAGENT_E_MEMORY;
     }
@@ -8031,8 +8051,10 @@ static int pai_check_request(const pagent_engine *e, const pagent_request *reque
 {
     uint32_t verb = request->verb;
     const char *fault = NULL;
-    *what = pai_over_payload;
-    if (request->data.size > e->limits.payload_size_max) return PAGENT_E_LIMIT;
+    if (request->size == sizeof *request && request->data.size > e->limits.payload_size_max) {
+        *what = pai_over_payload;
+        return PAGENT_E_LIMIT;
+    }
     if (request->size != sizeof *request) fault = "request.size is not sizeof(pagent_request)";
     else if (verb < PAGENT_CREATE || verb > PAGENT_MOVE_IN) fault = "request.verb is none of enum pagent_verb";
     else if (!pai_is_name(request->agent, 1)) fault = "an agent's name is 1 to 127 bytes";
@@ -12864,9 +12886,9 @@ static int pai_posix_refuse(char *text, const char *path, int result)
     int code = errno;
     if (text != NULL) {
         pai_text t = pai_text_begin(text, PAGENT_TEXT_SIZE);
-        pai_text_add(&t, path);
-        pai_text_add(&t, ": ");
         pai_text_add(&t, code != 0 ? strerror(code) : pagent_message(result));
+        pai_text_add(&t, ": ");
+        pai_text_add(&t, path);
     }
     return result;
 }

@@ -424,18 +424,19 @@ TEST(answers_that_cannot_be_taken)
                                         {77, 0, {NULL, 0}, 0}};
     uint32_t i;
     for (i = 0; i < 4; i++) {
+        int too_large = bad[i].data.data != NULL;
         begin_world();
         w.at_once = &bad[i];
         CHECK_EQ(post("x", "try", NULL, 0), PAGENT_OK);
         poll_all();
         w.now += 60000; /* the pause before it is repeated */
         poll_all();
-        CHECK_EQ(w.begun, 2);
+        CHECK_EQ(w.begun, too_large ? 1 : 2); /* else it is made again */
         CHECK_TEXT(look_at("x", NULL, NULL).log, "F");
         CHECK_EQ(post("x", "dare", NULL, 0), PAGENT_OK);
         poll_all();
-        CHECK_EQ(w.begun, 3);
-        CHECK_TEXT(look_at("x", NULL, NULL).log, "FF"); /* not to be repeated: final, with E_IN_DOUBT */
+        CHECK_EQ(w.begun, too_large ? 2 : 3);
+        CHECK_TEXT(look_at("x", NULL, NULL).log, "FF"); /* not to be repeated: final, E_LIMIT or E_IN_DOUBT */
         end_world();
     }
 }

@@ -5,6 +5,8 @@
 
 #include "test.h"
 
+#define OVER_PAYLOAD "the data is larger than limits.payload_size_max, or than the store takes"
+
 static struct {
     pagent_memory *memory;
     pagent_engine *engine;
@@ -12,7 +14,16 @@ static struct {
     pagent_receipt receipt;
     uint64_t now, random;
     uint32_t told;    /* signals to itself */
-    uint32_t refused; /* traced */
+    uint32_t rung;    /* timers that came */
+    uint32_t begun;   /* calls */
+    uint32_t ended;   /* results and failures of calls */
+    int32_t end_code; /* the last one's */
+    pagent_call_id ids[4];
+    pagent_bytes at_once; /* what a call answers at once; NULL: later */
+    int slow;             /* appends are answered by finish_append */
+    const pagent_append *append;
+    pagent_store store; /* the memory's own */
+    uint32_t refused;   /* traced */
     int32_t refused_code;
 } w;
 
@@ -31,12 +42,26 @@ static int overdo(void *ctx, pagent_step *step, uint32_t tag)
     case 'e':
         for (i = 0; i < 5 && result == PAGENT_OK; i++) result = pagent_ask_approval(step, "plan", "?", 1, 9, NULL);
         return result;
+    case 'm':
+        for (i = 0; i < 4 && result == PAGENT_OK; i++) result = pagent_begin_call(step, "ask", "?", 1, NULL);
+        return result;
+    case 't': return pagent_set_timer(step, "bell", pagent_now_ms(step) + 10);
     case 'b':
         for (i = 0; i < 9 && result == PAGENT_OK; i++) result = pagent_remember(step, 1, big, 100);
         return result;
     default: /* not for ever, so that a poll that does not return fails rather than hangs */
         return w.told++ < 1000 ? pagent_send_signal(step, pagent_agent_name(step), "again", NULL, 0) : PAGENT_OK;
     }
+}
+
+static int note(void *ctx, pagent_step *step, uint32_t tag)
+{
+    const pagent_event *event = pagent_current_event(step);
+    (void)ctx;
+    if (tag == 't') w.rung++;
+    else w.ended++;
+    w.end_code = event->code;
+    return PAGENT_OK;
 }
 
 static const pagent_call_spec calls[] = {{"ask", PAGENT_CRASH_REPEAT, 0, 0, 0, 0, 0, 0}};
@@ -47,16 +72,18 @@ static const pagent_transition transitions[] = {
     {"idle", "request", NULL, overdo, NULL, 'q'},   {"idle", "tell", NULL, overdo, NULL, 'o'},
     {"idle", "effects", NULL, overdo, NULL, 'e'},   {"idle", "block", NULL, overdo, NULL, 'b'},
     {"idle", "again", NULL, overdo, NULL, 0},       {"idle", "hold", NULL, NULL, "held", 0},
-    {"held", "free", NULL, NULL, "idle", 0},        {"idle", "ask.result", NULL, NULL, NULL, 0},
-    {"idle", "ask.failure", NULL, NULL, NULL, 0},   {"idle", "plan.approved", NULL, NULL, NULL, 0},
-    {"idle", "plan.rejected", NULL, NULL, NULL, 0}, {"idle", "plan.expired", NULL, NULL, NULL, 0}};
+    {"held", "free", NULL, NULL, "idle", 0},        {"idle", "ask.result", NULL, note, NULL, 0},
+    {"idle", "many", NULL, overdo, NULL, 'm'},      {"idle", "ring", NULL, overdo, NULL, 't'},
+    {"idle", "bell.timer", NULL, note, NULL, 't'},  {"idle", "ask.failure", NULL, note, NULL, 0},
+    {"idle", "plan.approved", NULL, NULL, NULL, 0}, {"idle", "plan.rejected", NULL, NULL, NULL, 0},
+    {"idle", "plan.expired", NULL, NULL, NULL, 0}};
 static const pagent_machine machine = {sizeof machine,
                                        1,
                                        "glutton",
                                        NULL,
                                        8,
-                                       "context entry request tell effects block again hold free ping",
-                                       NULL,
+                                       "context entry request tell effects block again hold free ping many ring",
+                                       "bell",
                                        "plan",
                                        PAGENT_ROWS(calls),
                                        PAGENT_ROWS(states),
@@ -88,8 +115,31 @@ static uint64_t clock_ms(void *ctx)
 
 static int call(void *ctx, const pagent_call *begun, pagent_answer *answer)
 {
-    (void)ctx, (void)begun, (void)answer;
+    (void)ctx;
+    w.ids[w.begun++ % 4] = begun->id;
+    answer->data = w.at_once;
+    return w.at_once.data != NULL ? PAGENT_OK : PAGENT_PENDING;
+}
+
+/* While it is slow, an append waits for finish_append. */
+static int append(void *ctx, const pagent_append *request, pagent_io *io)
+{
+    (void)ctx;
+    if (!w.slow) return w.store.append(w.store.ctx, request, io);
+    w.append = request;
     return PAGENT_PENDING;
+}
+
+static void finish_append(void)
+{
+    const pagent_append *request = w.append;
+    pagent_io io;
+    int result;
+    memset(&io, 0, sizeof io);
+    w.append = NULL;
+    if (request == NULL) return;
+    result = w.store.append(w.store.ctx, request, &io);
+    CHECK_EQ(pagent_store_done(w.engine, request->op, result, &io), PAGENT_OK);
 }
 
 static void trace(void *ctx, const pagent_trace *record)
@@ -122,7 +172,8 @@ static void begin_world(void)
     limits->mailbox_max = 2;
     limits->requests_max = 3;
     CHECK_EQ(pagent_open_memory(&w.memory, &w.config.host), PAGENT_OK);
-    w.config.store = pagent_memory_store(w.memory);
+    w.store = w.config.store = pagent_memory_store(w.memory);
+    w.config.store.append = append;
 }
 
 static int poll_all(void)
@@ -166,9 +217,9 @@ TEST(a_step_names_its_limit)
     static const struct {
         const char *signal, *text;
     } cases[] = {{"context", "the context is larger than limits.context_size_max"},
-                 {"entry", "the data is larger than limits.payload_size_max"},
-                 {"request", "the data is larger than limits.payload_size_max"},
-                 {"tell", "the data is larger than limits.payload_size_max"},
+                 {"entry", OVER_PAYLOAD},
+                 {"request", OVER_PAYLOAD},
+                 {"tell", OVER_PAYLOAD},
                  {"effects", "more effects are outstanding than limits.effects_max"}};
     size_t i;
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -193,7 +244,7 @@ TEST(a_receipt_names_its_limit)
     uint32_t i;
     open_world();
     CHECK_EQ(post("block", 101), PAGENT_E_LIMIT);
-    CHECK_TEXT(w.receipt.text, "the data is larger than limits.payload_size_max");
+    CHECK_TEXT(w.receipt.text, OVER_PAYLOAD);
     CHECK_EQ(post("block", 0), PAGENT_E_LIMIT);
     CHECK_TEXT(w.receipt.text, "a block would be larger than limits.block_size_max, or than the store takes");
     CHECK_EQ(post("hold", 0), PAGENT_OK);
@@ -249,12 +300,86 @@ TEST(foreign_answers_are_bounded)
             id.stream++;
             CHECK_EQ(pagent_call_done(w.engine, &id, &answer), PAGENT_OK);
         }
-        CHECK_EQ(pagent_call_done(w.engine, &id, &answer), PAGENT_E_LIMIT);
+        CHECK_EQ(pagent_call_done(w.engine, &id, &answer), PAGENT_E_AGAIN);
         w.refused = 0;
         CHECK_EQ(poll_all(), PAGENT_IDLE);
         CHECK_EQ(w.refused, 3);
         CHECK_EQ(w.refused_code, PAGENT_E_NOT_FOUND);
     }
+    end_world();
+}
+
+/* Those to calls that are known to be under way are not counted against it, also while a commit is. */
+TEST(awaited_answers_are_taken)
+{
+    pagent_answer answer = {0, 0, {"fine", 4}, 0};
+    uint32_t i;
+    open_world();
+    CHECK_EQ(post("many", 0), PAGENT_OK);
+    CHECK_EQ(w.begun, 4);
+    w.slow = 1;
+    for (i = 0; i < 4; i++) {
+        CHECK_EQ(pagent_call_done(w.engine, &w.ids[i], &answer), PAGENT_OK);
+        (void)pagent_poll(w.engine);
+        CHECK(w.append != NULL);
+    }
+    for (i = 0; i < 8; i++) {
+        finish_append();
+        (void)pagent_poll(w.engine);
+    }
+    CHECK_EQ(w.ended, 4);
+    CHECK_EQ(w.end_code, PAGENT_OK);
+    w.slow = 0;
+    end_world();
+}
+
+/* An answer at once that is too large ends its call, which has been made: it is not made again. */
+TEST(large_answers_are_final)
+{
+    static const uint8_t data[101];
+    open_world();
+    w.at_once.data = data;
+    w.at_once.size = sizeof data;
+    CHECK_EQ(post("many", 0), PAGENT_OK);
+    CHECK_EQ(poll_all(), PAGENT_IDLE);
+    CHECK_EQ(w.begun, 4);
+    CHECK_EQ(w.ended, 4);
+    CHECK_EQ(w.end_code, PAGENT_E_LIMIT);
+    end_world();
+}
+
+/* An agent that always has something to tell itself reaches its deadlines all the same. */
+TEST(deadlines_come_in_turns)
+{
+    int i;
+    open_world();
+    CHECK_EQ(post("ring", 0), PAGENT_OK);
+    CHECK_EQ(pagent_post(w.engine, "x", "again", NULL, NULL, 0, NULL), PAGENT_OK);
+    for (i = 0; i < 20; i++) {
+        w.now++;
+        CHECK_EQ(pagent_poll(w.engine), PAGENT_OK);
+    }
+    CHECK_EQ(w.rung, 1);
+    end_world();
+}
+
+static int stop_at_once(void *ctx, pagent_engine *engine, uint64_t deadline_ms)
+{
+    (void)engine;
+    CHECK(deadline_ms <= w.now);
+    ++*(int *)ctx;
+    return 1;
+}
+
+/* Nor does it keep the host out. */
+TEST(run_lets_the_host_in)
+{
+    int waits = 0;
+    open_world();
+    CHECK_EQ(pagent_post(w.engine, "x", "again", NULL, NULL, 0, NULL), PAGENT_OK);
+    CHECK_EQ(pagent_run(w.engine, stop_at_once, &waits), PAGENT_OK);
+    CHECK_EQ(waits, 1);
+    CHECK(w.told > 10 && w.told < 1000);
     end_world();
 }
 
@@ -384,5 +509,6 @@ TEST(no_engine)
 }
 
 TEST_MAIN(ROW(a_step_names_its_limit), ROW(a_receipt_names_its_limit), ROW(trimming_needs_snapshots),
-          ROW(limits_fit_the_store), ROW(foreign_answers_are_bounded), ROW(poll_returns),
+          ROW(limits_fit_the_store), ROW(foreign_answers_are_bounded), ROW(awaited_answers_are_taken),
+          ROW(large_answers_are_final), ROW(deadlines_come_in_turns), ROW(run_lets_the_host_in), ROW(poll_returns),
           ROW(requests_are_checked_by_name), ROW(somebody_must_begin_calls), ROW(null_tables), ROW(no_engine))

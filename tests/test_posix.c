@@ -237,13 +237,13 @@ TEST(opening_says_why)
     made = fopen(file, "w");
     if (CHECK(made != NULL)) fclose(made);
     CHECK_EQ(pagent_open_posix(&dir, file, PAGENT_POSIX_CREATE, text), PAGENT_E_NOT_FOUND);
-    snprintf(wanted, sizeof wanted, "%s: %s", file, strerror(ENOTDIR));
+    snprintf(wanted, sizeof wanted, "%s: %s", strerror(ENOTDIR), file);
     CHECK_TEXT(text, wanted);
     CHECK_EQ(pagent_open_posix(&dir, w.place, 0, text), PAGENT_E_NOT_FOUND);
-    snprintf(wanted, sizeof wanted, "%s: %s", w.place, strerror(ENOENT));
+    snprintf(wanted, sizeof wanted, "%s: %s", strerror(ENOENT), w.place);
     CHECK_TEXT(text, wanted);
     CHECK_EQ(pagent_open_posix(&dir, "", PAGENT_POSIX_CREATE, text), PAGENT_E_ARGUMENT);
-    CHECK_TEXT(text, "dir, path: an argument is wrong");
+    CHECK_TEXT(text, "an argument is wrong: dir, path");
     CHECK_EQ(pagent_open_posix(&dir, w.place, 0, NULL), PAGENT_E_NOT_FOUND);
     end();
 }

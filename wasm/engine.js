@@ -422,7 +422,12 @@ export class Engine {
     }
     if (this.#calls.get(key)?.signal === signal) this.#calls.delete(key);
     if (this.closed) return;
-    const refused = this.#answer(id, answer);
+    let refused;
+    while ((refused = this.#answer(id, answer)) === result.E_AGAIN) {
+      this.#schedule(); // its agent has to be read first
+      await new Promise((go) => setTimeout(go, 50));
+      if (this.closed) return;
+    }
     if (refused === result.E_LIMIT || refused === result.E_MEMORY) {
       const data = toBytes('what the call answered cannot be kept');
       this.#answer(id, { ...answer, outcome: answer.outcome || 2, code: answer.code || refused, data });

@@ -1002,7 +1002,7 @@ static int poai_deliver(pagent_openai *openai, pagent_engine *engine)
                       "the server's answer is larger than the engine's payload_size_max", "");
             result = pagent_call_done(engine, &transfer->id, &transfer->answer);
         }
-        if (result == PAGENT_E_MEMORY) { /* kept for the next perform */
+        if (result == PAGENT_E_MEMORY || result == PAGENT_E_AGAIN) { /* kept for the next perform */
             poai_link(transfer);
             return delivered != 0 ? delivered : result;
         }

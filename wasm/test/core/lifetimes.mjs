@@ -629,4 +629,42 @@ test('receipts that are settled out of order', async () => {
   await engine.close();
 });
 
+/* Of an agent that has to be read first, the engine takes only so many answers: the others come again. */
+test('answers that come while their agent is read anew are all taken', async () => {
+  const { store, inner, instead } = replaceable();
+  const gates = [gate(), gate(), gate()],
+    refused = gate();
+  let begun = 0;
+  const engine = await start({
+    store,
+    calls: { c: () => gates[begun++].promise },
+    limits: { requestsMax: 1, retryPauseMs: 200 },
+  });
+  await engine.create('a', 'counter');
+  for (let i = 0; i < 3; i++) await engine.post('a', 'ask');
+  await untilTrue(
+    () => begun === 3,
+    () => `${begun} calls were begun`,
+    { pauseMs: 1 },
+  );
+  instead.commit = (batch) => {
+    delete instead.commit;
+    refused.resolve();
+    return batch.map(() => ({ result: 'again' })); // what is in memory is given up, and read anew after the pause
+  };
+  gates[0].resolve('one');
+  await soon('the refused commit', refused.promise);
+  for (const { resolve } of gates) resolve('another');
+  const taken = async () => {
+    let count = 0;
+    for await (const { event } of engine.history('a')) count += event === 'c.result' ? 1 : 0;
+    return count === 3;
+  };
+  await soon(
+    'the answers',
+    untilTrue(taken, () => 'not all answers were taken'),
+  );
+  await engine.close();
+});
+
 await finish();
