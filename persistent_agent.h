@@ -4824,12 +4824,17 @@ static void pai_start_call(pagent_engine *e, pai_agent *agent, pai_effect *effec
         pai_free_task(e, spare);
         return;
     }
-    answer.data.size = 0; /* an answer that cannot be taken: a failure; and in doubt when it must not be repeated */
+    /* An answer that cannot be taken is a failure: for good if it is too large, since another would be so too; else the
+       call is made again, or is in doubt where it must not be. */
+    answer.data.size = 0;
     answer.code = result;
-    answer.outcome = result == PAGENT_E_LIMIT ? PAGENT_FAILED_FINAL : PAGENT_FAILED;
-    if (result != PAGENT_E_LIMIT && agent->machine->source->calls[effect->name].crash_policy != PAGENT_CRASH_REPEAT) {
-        answer.outcome = PAGENT_FAILED_FINAL;
-        answer.code = PAGENT_E_IN_DOUBT;
+    answer.outcome = PAGENT_FAILED_FINAL;
+    if (result != PAGENT_E_LIMIT) {
+        if (agent->machine->source->calls[effect->name].crash_policy != PAGENT_CRASH_REPEAT) {
+            answer.code = PAGENT_E_IN_DOUBT;
+        } else {
+            answer.outcome = PAGENT_FAILED;
+        }
     }
     pai_fill_answer(spare, &call.id, &answer);
     pai_queue_task(e, agent, spare);
@@ -7230,24 +7235,21 @@ static void pai_turn(pagent_engine *e, pai_agent *agent)
     if (agent->phase != PAI_AGENT_PAST && !pai_load(e, agent)) return;
     pai_touch_use(e, agent);
     while (agent->phase == PAI_AGENT_READY || agent->phase == PAI_AGENT_PAST) {
-        if (agent->phase == PAI_AGENT_READY && agent->exists) {
-            if (pai_needs_claim(e, agent)) {
-                pai_commit_claim(e, agent, NULL, agent->state.status);
-                break;
-            }
-            pai_release(e, agent);
-            if (agent->machine != NULL && pai_take_mail(e, agent)) break;
+        int exists = agent->phase == PAI_AGENT_READY && agent->exists, acts = exists && agent->machine != NULL;
+        if (exists && pai_needs_claim(e, agent)) {
+            pai_commit_claim(e, agent, NULL, agent->state.status);
+            break;
         }
+        if (exists) pai_release(e, agent);
+        if (acts && pai_take_mail(e, agent)) break;
         if (agent->receipts_open != 0) break; /* a sender's receipt first: its id must not slide out of the window */
-        if (agent->tasks.first != NULL) {
-            int loaded = agent->phase == PAI_AGENT_READY && agent->exists && agent->machine != NULL;
-            if (loaded && pai_take_due_between(e, agent)) break;
-            agent->took_task = 1;
-            if (!pai_take_task(e, agent) || agent->ready) break; /* ready again: it made its commit at once */
-            continue;
+        if (agent->tasks.first == NULL) {
+            if (acts) (void)pai_take_due(e, agent);
+            break;
         }
-        if (agent->exists && agent->machine != NULL && pai_take_due(e, agent)) break;
-        break;
+        if (acts && pai_take_due_between(e, agent)) break;
+        agent->took_task = 1;
+        if (!pai_take_task(e, agent) || agent->ready) break; /* ready again: it made its commit at once */
     }
     if (agent->phase == PAI_AGENT_READY && agent->exists && agent->retry_ms == 0) {
         pai_set_wake(e, agent, pai_wake_time(e, agent));
