@@ -7244,6 +7244,7 @@ static void pai_turn(pagent_engine *e, pai_agent *agent)
         if (acts && pai_take_mail(e, agent)) break;
         if (agent->receipts_open != 0) break; /* a sender's receipt first: its id must not slide out of the window */
         if (agent->tasks.first == NULL) {
+            agent->took_task = 0;
             if (acts) (void)pai_take_due(e, agent);
             break;
         }
