@@ -158,7 +158,7 @@ extract_hello() {
          END { exit !found }' persistent_agent.h
 }
 
-verb_hello() { # take the program of the manual's [USE] out of the header, build them, run them
+verb_hello() { # take the program of the manual's [USE] out of the header, build it, run it
     mkdir -p "$BUILD" examples
     extract_hello >"$BUILD/hello.c" || die "persistent_agent.h has no line with '[USE] >>>'"
     [ -s "$BUILD/hello.c" ] || die "the program between '[USE] >>>' and '<<< [USE]' is empty"

@@ -12,7 +12,7 @@ static struct {
     pagent_engine *engine;
     pagent_config config;
     pagent_receipt receipt;
-    uint64_t now, random;
+    uint64_t now;
     uint32_t told;    /* signals to itself */
     uint32_t rung;    /* timers that came */
     uint32_t begun;   /* calls */
@@ -91,22 +91,6 @@ static const pagent_machine machine = {sizeof machine,
 
 /* ---- the host ---- */
 
-static void *allocate(void *ctx, void *old, size_t old_size, size_t new_size)
-{
-    (void)ctx, (void)old_size;
-    if (new_size != 0) return realloc(old, new_size);
-    free(old);
-    return NULL;
-}
-
-static int random_bytes(void *ctx, void *buffer, size_t size)
-{
-    uint8_t *bytes = (uint8_t *)buffer;
-    (void)ctx;
-    while (size-- != 0) *bytes++ = (uint8_t)((w.random = w.random * 6364136223846793005u + 1) >> 56);
-    return PAGENT_OK;
-}
-
 static uint64_t clock_ms(void *ctx)
 {
     (void)ctx;
@@ -156,9 +140,7 @@ static void begin_world(void)
     pagent_limits *limits = &w.config.limits;
     memset(&w, 0, sizeof w);
     w.config.size = sizeof w.config;
-    w.config.host.size = sizeof w.config.host;
-    w.config.host.allocate = allocate;
-    w.config.host.random = random_bytes;
+    pagent_posix_host(&w.config.host);
     w.config.host.clock_ms = clock_ms;
     w.config.host.call = call;
     w.config.host.trace = trace;

@@ -75,9 +75,9 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
 
   /** Whether this append was one that a single statement does. It needs no transaction around it, which costs as much. */
   function step(append) {
-    const { stream, expected, epoch, summary } = append;
-    const [{ version, snapshot, based, bytes }, more] = inspect(append);
-    if (expected === 0 || more || bytes.length > PART) return false;
+    const { stream, expected, epoch, blocks, summary } = append;
+    if (expected === 0 || blocks.length !== 1 || blocks[0].length > PART) return false;
+    const [{ version, snapshot, based, bytes }] = inspect(append);
     const { time, state, status, flags } = summary;
     try {
       storage.sql.exec(
