@@ -3819,15 +3819,12 @@ struct pagent_engine {
     pagent_store store;
     pagent_limits limits;
     pai_heap heap;
-    pai_crc crc;
     pai_machine *machines;
     uint32_t machine_count;
     uint32_t hold, read_only;
     uint64_t nonce[2];
     uint64_t now;
-    int32_t failed; /* sticky */
-    char text[PAGENT_TEXT_SIZE];
-    char stranded_text[2 * PAGENT_TEXT_SIZE];
+    int32_t failed;          /* sticky */
     uint32_t stranded_count; /* agents in memory that wait for tables which are not registered */
 
     pai_agent **buckets;
@@ -3863,7 +3860,6 @@ struct pagent_engine {
 
     pagent_list list;
     pagent_io list_io;
-    pagent_summary summaries[PAI_LIST_MAX];
     uint64_t store_due_ms; /* earliest due time of agents that are not loaded */
     uint64_t list_due_ms;
     uint8_t list_busy, list_again, opened;
@@ -3872,7 +3868,6 @@ struct pagent_engine {
     pagent_io collect_io;
     pai_buffer collected;
     uint64_t inbox_ms;
-    pai_flight flights[PAI_FLIGHT_MAX];
     uint32_t flight_count;
     uint8_t collect_busy, inbox_open;
 
@@ -3889,6 +3884,13 @@ struct pagent_engine {
     uint32_t polling;
     int (*close_store)(void *owned); /* what was opened together with the engine; NULL: nothing */
     void *owned;
+
+    /* What is large, behind all else: the distance to a member is part of every instruction that uses it. */
+    char text[PAGENT_TEXT_SIZE];
+    char stranded_text[2 * PAGENT_TEXT_SIZE];
+    pai_flight flights[PAI_FLIGHT_MAX];
+    pagent_summary summaries[PAI_LIST_MAX];
+    pai_crc crc;
 };
 
 static int pai_fail_engine(pagent_engine *e, int result, const char *text)

@@ -5,7 +5,11 @@ const SNAPSHOT = 1;
 
 export const hex64 = (view, at) => view.getBigUint64(at, true).toString(16).padStart(16, '0');
 
-const number = (view, at) => Number(view.getBigUint64(at, true));
+/** Exact to 2^53; all ones are Infinity. */
+export function number(view, at) {
+  const high = view.getUint32(at + 4, true);
+  return high === 0xffffffff ? Infinity : high * 2 ** 32 + view.getUint32(at, true);
+}
 
 const sizeOf = (view) => HEADER_SIZE + Math.ceil(view.getUint32(48, true) / 64) * 64;
 
@@ -15,7 +19,9 @@ export function header(block) {
     stream: hex64(view, 16),
     version: number(view, 24),
     epoch: number(view, 32),
-    previous: hex64(view, 40),
+    get previous() {
+      return hex64(view, 40);
+    },
     size: sizeOf(view),
     snapshot: (view.getUint8(57) & SNAPSHOT) !== 0,
     based: view.getUint16(58, true),

@@ -1,7 +1,7 @@
 // Linear memory of one engine: typed views that survive its growth, text and bytes in and out, a stack for arguments.
 
 import * as layout from './layout.js';
-import { hex64 } from './block.js';
+import { hex64, number } from './block.js';
 import { PagentError, refuse, printable } from './errors.js';
 
 export const encoder = new TextEncoder();
@@ -202,8 +202,7 @@ export class Linear {
 
   /** A version or a time: exact to 2^53; all ones are Infinity. */
   number(at) {
-    const high = this.u32(at + 4);
-    return high === 0xffffffff ? Infinity : high * 2 ** 32 + this.u32(at);
+    return number(this.view, at);
   }
 
   setNumber(at, value) {

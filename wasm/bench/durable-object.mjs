@@ -1,8 +1,9 @@
-// node wasm/bench/durable-object.mjs [--rounds=15] [--count=200]
+// node wasm/bench/durable-object.mjs [--rounds=15] [--count=200] [--warm=4000]
 //
 // One agent in a Durable Object, in workerd by miniflare, against a bare transactionSync of the same shape, which reads the
 // head, inserts a block of that size and updates the head, with one sync() each. Both run in one process, in alternating
-// rounds, each in its own object. A step of the engine is a signal posted and handled: one block, durable when it resolves.
+// rounds, each in its own object, after --warm steps of each, in which V8 compiles what it will. A step of the engine is a
+// signal posted and handled: one block, durable when it resolves.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
@@ -12,9 +13,10 @@ import { fileURLToPath } from 'node:url';
 import { Table, compared, median, takeTurns, words } from './kit.mjs';
 
 const path = (name) => fileURLToPath(new URL(name, import.meta.url));
-const options = words({ rounds: '15', count: '200' });
+const options = words({ rounds: '15', count: '200', warm: '4000' });
 const rounds = Number(options.rounds),
-  count = Number(options.count);
+  count = Number(options.count),
+  warm = Number(options.warm);
 
 async function start(folder) {
   const { Miniflare } = await import('../test/node_modules/miniflare/dist/src/index.js');
@@ -56,6 +58,7 @@ async function measure(table, ask) {
     ['the same, the object keeping its alarm', '/step?object=alarm&alarm', false],
   ]) {
     const bare = rate(`/bare?object=bare-of-${judged}&size=${size}`);
+    await takeTurns(warm / count, rate(query), bare);
     const { ours, theirs, ratio } = compared(await takeTurns(rounds, rate(query), bare));
     table.line({
       what,
@@ -83,7 +86,9 @@ async function main() {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  return table.print(`Durable Object, in workerd: medians of ${rounds} interleaved rounds of ${count} steps`);
+  return table.print(
+    `Durable Object, in workerd: medians of ${rounds} interleaved rounds of ${count} steps, behind ${warm} of each`,
+  );
 }
 
 if (!existsSync(path('../test/node_modules/miniflare'))) {

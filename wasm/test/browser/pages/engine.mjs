@@ -1,5 +1,6 @@
 // The engine over IndexedDB inside one page.
 
+import { memory } from '../../../stores/memory.js';
 import { historyOf, pause, start, until } from '../parts/engine.mjs';
 
 let number = 0;
@@ -77,6 +78,34 @@ export const tests = {
     const { version } = await engine.view('agent-1');
     await engine.rollback('agent-1', 1);
     t.check((await engine.view('agent-1')).version > version, 'a rollback is a new version');
+    await engine.close();
+  },
+
+  /* Hidden pages have their timers held back for a second and more. */
+  async 'a loop of posts lets the page have its turn, and waits for no timer'(t) {
+    const engine = await start(fresh(), {}, { store: memory() }),
+      { setTimeout: real } = globalThis,
+      { port1, port2 } = new MessageChannel();
+    let timers = 0,
+      turns = 0;
+    globalThis.setTimeout = (work, ms = 0) => {
+      if (ms < 100) timers++;
+      return real(work, ms);
+    };
+    port1.onmessage = () => {
+      turns++;
+      port2.postMessage(0);
+    };
+    port2.postMessage(0);
+    try {
+      await engine.create('a', 'ledger');
+      for (let n = 0; n < 100_000 && turns < 5; n++) await engine.post('a', 'fill');
+    } finally {
+      globalThis.setTimeout = real;
+      port1.close();
+    }
+    t.check(turns === 5, 'a message came in between, five times');
+    t.equal(timers, 0);
     await engine.close();
   },
 };
