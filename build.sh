@@ -386,7 +386,8 @@ use_toolchain() {
 }
 
 # wasm_module OUT FLAGS… [-- FILE.c]: in two steps, because one-step clang may run a wasm-opt that it finds. Only what
-# engine.c names is inlined, and the linker packs the addresses that the compiler leaves padded: 12 % less together.
+# engine.c names is inlined, no load or address is computed twice for speed, and the linker packs the addresses that the
+# compiler leaves padded: 12 % less together.
 wasm_module() {
     local out=$1 own=''
     local -a flags=()
@@ -395,8 +396,8 @@ wasm_module() {
         case $1 in --) own=$2 && shift ;; *) flags+=("$1") ;; esac
         shift
     done
-    local -a compiler=("${wasm_clang[@]}" -Oz -mllvm -inline-threshold=-50 -ffunction-sections -fdata-sections -Wall
-        -Wextra -Werror -I. "${flags[@]}")
+    local -a compiler=("${wasm_clang[@]}" -Oz -mllvm -inline-threshold=-50 -mllvm -disable-lsr -mllvm
+        -enable-load-pre=false -ffunction-sections -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
     local -a objects=("$out.o")
     mkdir -p "$(dirname "$out")"
     "${compiler[@]}" -c wasm/engine.c -o "$out.o" || return 1

@@ -1187,6 +1187,23 @@ static uint64_t pai_get64(const uint8_t *p)
     return (uint64_t)pai_get32(p) | (uint64_t)pai_get32(p + 4) << 32;
 }
 
+/* Compilers join the bytes of a read by themselves, but not all join those of a write. */
+#if PAI_BUILTIN_MEMORY && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+static void pai_put16(uint8_t *p, uint32_t value)
+{
+    (void)__builtin_memcpy(p, &value, 2);
+}
+
+static void pai_put32(uint8_t *p, uint32_t value)
+{
+    (void)__builtin_memcpy(p, &value, 4);
+}
+
+static void pai_put64(uint8_t *p, uint64_t value)
+{
+    (void)__builtin_memcpy(p, &value, 8);
+}
+#else
 static void pai_put16(uint8_t *p, uint32_t value)
 {
     p[0] = (uint8_t)value;
@@ -1195,10 +1212,8 @@ static void pai_put16(uint8_t *p, uint32_t value)
 
 static void pai_put32(uint8_t *p, uint32_t value)
 {
-    p[0] = (uint8_t)value;
-    p[1] = (uint8_t)(value >> 8);
-    p[2] = (uint8_t)(value >> 16);
-    p[3] = (uint8_t)(value >> 24);
+    pai_put16(p, value);
+    pai_put16(p + 2, value >> 16);
 }
 
 static void pai_put64(uint8_t *p, uint64_t value)
@@ -1206,6 +1221,7 @@ static void pai_put64(uint8_t *p, uint64_t value)
     pai_put32(p, (uint32_t)value);
     pai_put32(p + 4, (uint32_t)(value >> 32));
 }
+#endif
 
 /* A text built piece by piece into a fixed buffer: cut at its end, always terminated. */
 typedef struct pai_text {
