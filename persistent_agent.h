@@ -38,15 +38,17 @@
         return PAGENT_OK;
     }
     static const pagent_call_spec calls[] = {{.name = "model", .flags = PAGENT_CALL_MODEL}};
-    static const pagent_state states[] = {{.name = "thinking", .waits = "model", .enter = think},
-                                          {.name = "asking", .waits = "plan", .enter = ask},
-                                          {.name = "done", .flags = PAGENT_FINAL},
-                                          {.name = "dropped", .flags = PAGENT_FINAL}};
-    static const pagent_transition transitions[] = {{.from = "thinking", .event = "model.result", .to = "asking"},
-                                                    {.from = "thinking", .event = "model.failure", .to = "dropped"},
-                                                    {.from = "asking", .event = "plan.approved", .to = "done"},
-                                                    {.from = "asking", .event = "plan.rejected", .to = "dropped"},
-                                                    {.from = "asking", .event = "plan.expired", .to = "dropped"}};
+    static const pagent_state states[] = {
+        {.name = "thinking", .waits = "model", .enter = think},
+        {.name = "asking", .waits = "plan", .enter = ask},
+        {.name = "done", .flags = PAGENT_FINAL},
+        {.name = "dropped", .flags = PAGENT_FINAL}};
+    static const pagent_transition transitions[] = {
+        {.from = "thinking", .event = "model.result", .to = "asking"},
+        {.from = "thinking", .event = "model.failure", .to = "dropped"},
+        {.from = "asking", .event = "plan.approved", .to = "done"},
+        {.from = "asking", .event = "plan.rejected", .to = "dropped"},
+        {.from = "asking", .event = "plan.expired", .to = "dropped"}};
     static const pagent_machine planner = {sizeof planner, 1, "planner", NULL, 0, NULL, NULL, "plan",
                                            PAGENT_ROWS(calls), PAGENT_ROWS(states), PAGENT_ROWS(transitions)};
 
