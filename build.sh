@@ -364,7 +364,7 @@ verb_test() { # [FILTER]: the proof; FILTER is a part of a part's name (--list s
 # ---- verbs: WebAssembly ---------------------------------------------------------------------------------------------
 
 # The toolchain of wasm_module: Debian's clang makes the committed bytes, the others what else will do.
-wasm_clang=(clang --target=wasm32 -ffreestanding -mbulk-memory)
+wasm_clang=(clang --target=wasm32 -ffreestanding -mbulk-memory -mllvm -disable-lsr) # emcc says the last by itself
 wasm_linker=(wasm-ld --no-entry --strip-all --compress-relocations -O2 -z stack-size=65536)
 
 use_toolchain() {
@@ -396,7 +396,7 @@ wasm_module() {
         case $1 in --) own=$2 && shift ;; *) flags+=("$1") ;; esac
         shift
     done
-    local -a compiler=("${wasm_clang[@]}" -Oz -mllvm -inline-threshold=-50 -mllvm -disable-lsr -mllvm
+    local -a compiler=("${wasm_clang[@]}" -Oz -mllvm -inline-threshold=-50 -mllvm
         -enable-load-pre=false -ffunction-sections -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
     local -a objects=("$out.o")
     mkdir -p "$(dirname "$out")"
