@@ -3,7 +3,14 @@
 export const HEADER_SIZE = 64;
 const SNAPSHOT = 1;
 
-export const hex64 = (view, at) => view.getBigUint64(at, true).toString(16).padStart(16, '0');
+let latest, text;
+
+/** 64 bits in hex: mostly those that were asked for before, the one agent's stream. */
+export function hex64(view, at) {
+  const number = view.getBigUint64(at, true);
+  if (number !== latest) text = (latest = number).toString(16).padStart(16, '0');
+  return text;
+}
 
 /** Exact to 2^53; all ones are Infinity. */
 export function number(view, at) {

@@ -33,7 +33,7 @@ export class Bridge {
     const linear = this.#linear;
     const stream = linear.hex(request + layout.append_stream);
     this.#queue.push({
-      op: linear.copy(request + layout.append_op, 8),
+      op: linear.op(request + layout.append_op),
       append: {
         stream,
         expected: linear.number(request + layout.append_expected),
@@ -96,11 +96,11 @@ export class Bridge {
     } catch (error) {
       return this.failed(error);
     }
-    const copy = this.#linear.copy(op, 8);
+    const kept = this.#linear.op(op);
     this.outstanding++;
     Promise.resolve(answer).then(
-      (value) => this.#complete(copy, (to) => this.#filled(fill, value, to)),
-      (error) => this.#complete(copy, () => this.failed(error)),
+      (value) => this.#complete(kept, (to) => this.#filled(fill, value, to)),
+      (error) => this.#complete(kept, () => this.failed(error)),
     );
     return PENDING;
   }
@@ -137,8 +137,7 @@ export class Bridge {
     const linear = this.#linear;
     linear.frame(() => {
       const io = linear.push(layout.io_SIZE);
-      const code = fill(io);
-      linear.exports.store_done(linear.pushBytes(op), code, io);
+      linear.exports.store_done(linear.pushOp(op), fill(io), io);
     });
   }
 

@@ -34,8 +34,6 @@ const CLOSE_MS = 5000;
 const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
 
-const monotonic = globalThis.performance === undefined ? Date.now : () => performance.now();
-
 /** Behind other work of the host. In pages by a message: a timer that waits for nothing waits for a second in hidden ones. */
 const soon = globalThis.setImmediate ?? (globalThis.document ? messenger() : (work) => setTimeout(work, 0));
 
@@ -250,7 +248,7 @@ export class Engine {
   #schedule() {
     if (this.#scheduled || this.closed) return;
     this.#scheduled = true;
-    const now = monotonic();
+    const now = performance.now();
     // once for many polls: in workerd a timer costs as much as a poll, and queueMicrotask more
     if (now - this.#burst >= SLICE_MS && !this.#turnDue) {
       this.#turnDue = true;
@@ -281,8 +279,8 @@ export class Engine {
         if (this.#failure === undefined && (this.#state < OK || this.#thrown !== undefined)) this.#fail(this.#state);
         if (this.closed) return; // begin nothing new
         if (this.#state === OK) {
-          if (began === 0) began = monotonic();
-          if (monotonic() - began < SLICE_MS) continue;
+          if (began === 0) began = performance.now();
+          if (performance.now() - began < SLICE_MS) continue;
           this.#bridge?.commit();
           this.#schedule();
           return;
@@ -347,8 +345,7 @@ export class Engine {
         written--;
       }
     }
-    if (seen === receipts.length) receipts.length = kept;
-    else receipts.splice(kept, seen - kept);
+    receipts.splice(kept, seen - kept);
   }
 
   #settleOne({ at, resolve, reject }) {

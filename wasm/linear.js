@@ -180,6 +180,17 @@ export class Linear {
     return [this.pushBytes(bytes), bytes.length];
   }
 
+  /** An operation of the engine, kept until it is done. */
+  op(at) {
+    return this.view.getBigUint64(at, true);
+  }
+
+  pushOp(op) {
+    const at = this.#room(8);
+    this.view.setBigUint64(at, op, true);
+    return at;
+  }
+
   /** Bytes, for as long as the engine lives. */
   keep(bytes) {
     const at = this.allocate(bytes.length);

@@ -80,11 +80,9 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
     const [{ version, snapshot, based, bytes }] = inspect(append);
     const { time, state, status, flags } = summary;
     try {
-      storage.sql.exec(
-        STEP,
-        ...[stream, expected, epoch, snapshot ? version : null, dueOf(summary), time, state, status, flags],
-        ...[version - based, bytes],
-      );
+      const base = snapshot ? version : null;
+      const due = dueOf(summary);
+      storage.sql.exec(STEP, stream, expected, epoch, base, due, time, state, status, flags, version - based, bytes);
       return true;
     } catch {
       return false; /* why, the transaction will find */
@@ -93,7 +91,7 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
 
   async function durable(promise) {
     try {
-      await promise;
+      if (promise) await promise;
       await storage.sync();
     } catch (error) {
       armed = undefined;
