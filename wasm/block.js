@@ -20,20 +20,22 @@ export function number(view, at) {
 
 const sizeOf = (view) => HEADER_SIZE + Math.ceil(view.getUint32(48, true) / 64) * 64;
 
+const viewOf = (block) => new DataView(block.buffer, block.byteOffset, block.byteLength);
+
 export function header(block) {
-  const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
+  const view = viewOf(block);
   return {
     stream: hex64(view, 16),
     version: number(view, 24),
     epoch: number(view, 32),
-    get previous() {
-      return hex64(view, 40);
-    },
     size: sizeOf(view),
     snapshot: (view.getUint8(57) & SNAPSHOT) !== 0,
     based: view.getUint16(58, true),
   };
 }
+
+/** The link of the block before it, in hex. */
+export const previousLink = (block) => hex64(viewOf(block), 40);
 
 /** Whole blocks, end to end, as an array of views. */
 export function split(bytes) {

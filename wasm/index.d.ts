@@ -560,6 +560,6 @@ export function header(block: Uint8Array): {
   size: number;
   snapshot: boolean;
   based: number;
-  /** 16 hex digits; of the block before it */
-  previous: string;
 };
+/** The link of the block before it: 16 hex digits. */
+export function previousLink(block: Uint8Array): string;

@@ -2,7 +2,7 @@
 
 import { Engine } from './engine.js';
 
-export { header } from './block.js';
+export { header, previousLink } from './block.js';
 export { CallFailure, PagentError } from './errors.js';
 
 // Literal, so that bundlers see which files are wanted.

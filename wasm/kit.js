@@ -1,7 +1,7 @@
 // The conformance kit: does a store keep the contract of `Store`? It needs nothing but the store, and runs in any
 // runtime. Its blocks have true headers, links and checksums; their payload is random, and made again to be compared.
 
-import { HEADER_SIZE, header } from './block.js';
+import { HEADER_SIZE, header, previousLink } from './block.js';
 import { crc32c, link } from './stores/shared.js';
 
 export { link };
@@ -1009,7 +1009,7 @@ export async function checkWritten(store, acked) {
         wrongness = wrongBlock(block);
       if (wrongness) lost.push(`${stream} version ${found.version}: ${wrongness}`);
       if (found.version !== ++version) lost.push(`${stream}: version ${found.version} where ${version} belongs`);
-      if (found.previous !== previous)
+      if (previousLink(block) !== previous)
         lost.push(`${stream} version ${found.version} does not follow the one before it`);
       previous = link(block);
       links.set(`${stream}.${found.version}`, previous);

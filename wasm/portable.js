@@ -3,7 +3,7 @@
 import * as layout from './layout.js';
 import { REFUSALS } from './bridge.js';
 import { DUPLICATE, known, printable, refuse, result } from './errors.js';
-import { PagentError, header, open } from './index.js';
+import { PagentError, header, open, previousLink } from './index.js';
 import { bytesOf, joined, nameBytes, toBytes } from './linear.js';
 
 const HEAD_SIZE = 512;
@@ -110,7 +110,7 @@ async function importInto(store, engine, blocks, name, as) {
     importBlocks(memory, blocks, as);
     const here = await standing(engine, name);
     const made = (await memory.raw.blocksOf(name)).blocks.filter((block) => header(block).version > here.version);
-    const before = made.length === 0 ? (await standing(memory, name)).link : header(made[0]).previous;
+    const before = made.length === 0 ? (await standing(memory, name)).link : previousLink(made[0]);
     if (here.version !== 0 && (as !== undefined || before !== here.link)) throw exists(name);
     if (made.length === 0) return false;
     const { version: first } = header(made[0]),

@@ -3,7 +3,7 @@
 // in the key's metadata. A second writer therefore shows as two keys of one version, and is refused by name.
 
 import { advance, begin, failure, inspect, link, listed, refusal, RUNS } from './shared.js';
-import { header, split } from '../block.js';
+import { header, previousLink, split } from '../block.js';
 
 const DAMAGED = 128; /* summary flag */
 const PART = 24 << 20; /* a value may have 25 MiB */
@@ -218,7 +218,7 @@ export function kv(
     const blocks = split(bytes);
     let previous = entry.from;
     for (const block of blocks) {
-      if (header(block).previous !== previous)
+      if (previousLink(block) !== previous)
         throw failure('E_FOREIGN', `${entry.name}: version ${header(block).version} does not follow the one before it`);
       previous = link(block);
     }
@@ -235,8 +235,9 @@ export function kv(
     const refused = refusal(request, blocks, head);
     if (refused) return refused;
     if (!state.writable) return { result: 'again' };
-    const previous = head?.link ?? (request.first === 1 ? NONE : blocks[0].previous);
-    if (blocks[0].previous !== previous)
+    const from = previousLink(request.blocks[0]);
+    const known = head?.link ?? (request.first === 1 ? NONE : from); // what begins later may follow anything
+    if (from !== known)
       throw failure(
         'E_FOREIGN',
         `${request.stream}: version ${request.first} does not follow the one that can be seen`,
@@ -248,7 +249,7 @@ export function kv(
       first: request.first,
       base: next.base,
       epoch: next.epoch,
-      from: blocks[0].previous,
+      from,
       link: linked,
       snapshot: blocks.find(({ snapshot }) => snapshot)?.version,
       parts: bytes.length > PART ? Math.ceil(bytes.length / PART) : 0,

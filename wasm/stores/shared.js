@@ -6,8 +6,8 @@ import { HEADER_SIZE, header } from '../block.js';
 export const RUNS = 16;
 
 /**
- * The blocks of an append as [{ version, epoch, base, snapshot, size, bytes, previous }]; `base`: version of the newest
- * snapshot at or before it, given the head's. Throws for what no engine sends, before anything is written.
+ * The blocks of an append as what header() says of each, with its `bytes`. Throws for what no engine sends, before
+ * anything is written.
  */
 export function inspect(append, sizeMax = Infinity) {
   const { stream, expected, first, epoch, blocks, summary } = append;
@@ -102,7 +102,7 @@ export function crc32c(bytes) {
   return ~crc >>> 0;
 }
 
-/** What the next block's `previous` holds: CRC-32C of header bytes 16 … 59, then the payload's, as 16 hex digits. */
+/** What the next block's previousLink() is: CRC-32C of header bytes 16 … 59, then the payload's, as 16 hex digits. */
 export function link(block) {
   const payload = new DataView(block.buffer, block.byteOffset).getUint32(52, true);
   const digits = (number) => number.toString(16).padStart(8, '0');
