@@ -137,7 +137,7 @@ export class Bridge {
     const linear = this.#linear;
     linear.frame(() => {
       const io = linear.push(layout.io_SIZE);
-      linear.exports.store_done(linear.pushOp(op), fill(io), io);
+      linear.exports.store_done(op, fill(io), io);
     });
   }
 

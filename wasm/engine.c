@@ -1,4 +1,4 @@
-/* engine.c: persistent_agent.h for JavaScript hosts, freestanding: no libc, named imports, nothing of 64 bits by value.
+/* engine.c: persistent_agent.h for JavaScript hosts, freestanding: no libc, named imports.
 
      clang --target=wasm32 -Oz -mllvm -inline-threshold=-50 -mllvm -disable-lsr -mllvm -enable-load-pre=false \
          -ffreestanding -mbulk-memory -ffunction-sections -I.. -c engine.c -o engine.o
@@ -6,8 +6,9 @@
          -o persistent_agent.wasm
 
    One instance holds one engine: its host is known to JavaScript by the instance, so no callback needs a context.
-   Versions and times cross as double: exact up to 2^53, FOREVER as infinity. Structs are read and written in linear
-   memory by the offsets of layout.js. With PAW_FILES the file store is in it, over a directory that the host lends.
+   Versions and times cross as double: exact up to 2^53, FOREVER as infinity; operations as BigInt. Structs are read and
+   written in linear memory by the offsets of layout.js. With PAW_FILES the file store is in it, over a directory that
+   the host lends.
 
    An agent written in C is compiled beside this file (./build.sh wasm FILE.c) and declares its machines:
 
@@ -297,9 +298,9 @@ EXPORT(call_done) int paw_call_done(const pagent_call_id *id, const pagent_answe
     return pagent_call_done(engine, id, answer);
 }
 
-EXPORT(store_done) int paw_store_done(const pagent_op *op, int result, const pagent_io *io)
+EXPORT(store_done) int paw_store_done(pagent_op op, int result, const pagent_io *io)
 {
-    return pagent_store_done(engine, *op, result, io);
+    return pagent_store_done(engine, op, result, io);
 }
 
 EXPORT(submit) int paw_submit(const pagent_request *request, pagent_receipt *receipt)

@@ -34,8 +34,8 @@ const CLOSE_MS = 5000;
 const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
 
-/** Behind other work of the host. In pages by a message: a timer that waits for nothing waits for a second in hidden ones. */
-const soon = globalThis.setImmediate ?? (globalThis.document ? messenger() : (work) => setTimeout(work, 0));
+/** Behind other work of the host. In browsers by a message: hidden pages have their timers held back for a second. */
+const soon = globalThis.setImmediate ?? (globalThis.Worker ? messenger() : (work) => setTimeout(work, 0));
 
 function messenger() {
   const { port1, port2 } = new MessageChannel();
@@ -159,7 +159,10 @@ export class Engine {
     this.#linear = new Linear(this.#exports);
     this.#step = new Step(this.#linear);
     if (store !== undefined && store.directory === undefined)
-      this.#bridge = new Bridge(store, this.#linear, () => this.#run());
+      this.#bridge = new Bridge(store, this.#linear, () => {
+        this.#settle(); // who learns now that a step is durable asks for the next one before the poll
+        this.#schedule();
+      });
     try {
       this.#open();
     } catch (error) {

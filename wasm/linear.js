@@ -185,12 +185,6 @@ export class Linear {
     return this.view.getBigUint64(at, true);
   }
 
-  pushOp(op) {
-    const at = this.#room(8);
-    this.view.setBigUint64(at, op, true);
-    return at;
-  }
-
   /** Bytes, for as long as the engine lives. */
   keep(bytes) {
     const at = this.allocate(bytes.length);
