@@ -34,8 +34,8 @@ const CLOSE_MS = 5000;
 const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
 
-/** Behind other work of the host. In browsers by a message: hidden pages have their timers held back for a second. */
-const soon = globalThis.setImmediate ?? (globalThis.Worker ? messenger() : (work) => setTimeout(work, 0));
+/** Behind other work of the host. In pages by a message: hidden ones have their timers held back for a second. */
+const soon = globalThis.setImmediate ?? (globalThis.document ? messenger() : (work) => setTimeout(work, 0));
 
 function messenger() {
   const { port1, port2 } = new MessageChannel();

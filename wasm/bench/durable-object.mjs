@@ -1,4 +1,4 @@
-// node wasm/bench/durable-object.mjs [--rounds=15] [--count=200] [--warm=4000]
+// node wasm/bench/durable-object.mjs [--rounds=45] [--count=200] [--warm=4000]
 //
 // One agent in a Durable Object, in workerd by miniflare, against a bare transactionSync of the same shape, which reads the
 // head, inserts a block of that size and updates the head, with one sync() each. Both run in one process, in alternating
@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { Table, compared, median, takeTurns, words } from './kit.mjs';
 
 const path = (name) => fileURLToPath(new URL(name, import.meta.url));
-const options = words({ rounds: '15', count: '200', warm: '4000' });
+const options = words({ rounds: '45', count: '200', warm: '4000' });
 const rounds = Number(options.rounds),
   count = Number(options.count),
   warm = Number(options.warm);
