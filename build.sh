@@ -396,8 +396,8 @@ wasm_module() {
         case $1 in --) own=$2 && shift ;; *) flags+=("$1") ;; esac
         shift
     done
-    local -a compiler=("${wasm_clang[@]}" -Oz -mllvm -inline-threshold=-50 -mllvm
-        -enable-load-pre=false -ffunction-sections -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
+    local -a compiler=("${wasm_clang[@]}" -Oz -mllvm -inline-threshold=-50 -mllvm -enable-load-pre=false
+        -ffunction-sections -fdata-sections -Wall -Wextra -Werror -I. "${flags[@]}")
     local -a objects=("$out.o")
     mkdir -p "$(dirname "$out")"
     "${compiler[@]}" -c wasm/engine.c -o "$out.o" || return 1

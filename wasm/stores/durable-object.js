@@ -80,9 +80,9 @@ export function durableObject(context, { alarm = false, prefix = 'pagent_', watc
     const [{ version, snapshot, based, bytes }] = inspect(append);
     const { time, state, status, flags } = summary;
     try {
-      const base = snapshot ? version : null;
+      const rebased = snapshot ? version : null;
       const due = dueOf(summary);
-      storage.sql.exec(STEP, stream, expected, epoch, base, due, time, state, status, flags, version - based, bytes);
+      storage.sql.exec(STEP, stream, expected, epoch, rebased, due, time, state, status, flags, version - based, bytes);
       return true;
     } catch {
       return false; /* why, the transaction will find */
