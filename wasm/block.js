@@ -12,7 +12,7 @@ export function hex64(view, at) {
   return text;
 }
 
-/** Exact to 2^53; all ones are Infinity. */
+/** Exact to 2^53; Infinity where the upper half is all ones. */
 export function number(view, at) {
   const high = view.getUint32(at + 4, true);
   return high === 0xffffffff ? Infinity : high * 2 ** 32 + view.getUint32(at, true);

@@ -34,8 +34,12 @@ const CLOSE_MS = 5000;
 const SLICE_MS = 8; // then other work of the host has its turn
 const TIMER_MAX_MS = 0x7fffffff;
 
-/** Behind other work of the host. In pages by a message: hidden ones have their timers held back for a second. */
-const soon = globalThis.setImmediate ?? (globalThis.document ? messenger() : (work) => setTimeout(work, 0));
+/** Behind other work of the host. In browsers by a message: hidden pages have their timers held back for a second. */
+const soon =
+  globalThis.setImmediate ??
+  (globalThis.MessageChannel && (globalThis.document || globalThis.importScripts)
+    ? messenger()
+    : (work) => setTimeout(work));
 
 function messenger() {
   const { port1, port2 } = new MessageChannel();
@@ -116,7 +120,7 @@ export class Engine {
   #views = new Set();
   #running = false;
   #scheduled = false;
-  #burst = -SLICE_MS; // when we began to run again and again
+  #burst = 0; // when we began to run again and again
   #turnDue = false; // the host has not had its turn since then
   #timer;
   #alarm = Infinity; // when the timer will come
@@ -253,12 +257,12 @@ export class Engine {
     this.#scheduled = true;
     const now = performance.now();
     // once for many polls: in workerd a timer costs as much as a poll, and queueMicrotask more
-    if (now - this.#burst >= SLICE_MS && !this.#turnDue) {
+    if (Math.abs(now - this.#burst) >= SLICE_MS && !this.#turnDue) {
       this.#turnDue = true;
       this.#burst = now;
       soon(this.#endTurn);
     }
-    if (now - this.#burst < SLICE_MS) Promise.resolve().then(this.#runScheduled);
+    if (Math.abs(now - this.#burst) < SLICE_MS) Promise.resolve().then(this.#runScheduled);
     else soon(this.#runScheduled);
   }
 
@@ -281,14 +285,13 @@ export class Engine {
         this.#settle();
         if (this.#failure === undefined && (this.#state < OK || this.#thrown !== undefined)) this.#fail(this.#state);
         if (this.closed) return; // begin nothing new
-        if (this.#state === OK) {
-          if (began === 0) began = performance.now();
-          if (performance.now() - began < SLICE_MS) continue;
-          this.#bridge?.commit();
-          this.#schedule();
-          return;
-        }
-        if (!this.#bridge?.commit()) break;
+        if (this.#state !== OK && !this.#bridge?.commit()) break;
+        const now = performance.now();
+        began ||= now;
+        if (now - began < SLICE_MS) continue;
+        this.#bridge?.commit();
+        this.#schedule();
+        return;
       }
       this.#sleep(this.#exports.next_deadline());
     } catch (error) {

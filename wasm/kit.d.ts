@@ -75,5 +75,5 @@ export function makeBlock(fields: {
 }): Uint8Array;
 /** What is wrong with such a block; '' if nothing is. */
 export function wrongBlock(block: Uint8Array): string;
-/** What the `previous` of the block after this one is. */
+/** What the previousLink() of the block after this one is. */
 export function link(block: Uint8Array): string;

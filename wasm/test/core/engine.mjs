@@ -620,4 +620,34 @@ test('a loop of posts lets other work have its turn', async () => {
   await engine.close();
 });
 
+test('an agent that goes on by itself lets other work have its turn', async () => {
+  const restless = {
+    name: 'restless',
+    timers: ['next'],
+    initial: { count: 0 },
+    states: {
+      going: {
+        enter(step) {
+          if (++step.context.count < 30_000) step.timer('next', step.now);
+        },
+      },
+      gone: { final: true },
+    },
+    transitions: [
+      { from: 'going', event: 'next.timer', to: 'going', guard: (step) => step.context.count < 30_000 },
+      { from: 'going', event: 'cancel', to: 'gone' },
+    ],
+  };
+  const engine = await open({ machines: [restless], store: memory() });
+  const created = engine.create('a', 'restless');
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 1);
+  await created;
+  await engine.idle();
+  clearInterval(timer);
+  equal((await engine.view('a')).context.count, 30_000);
+  check(ticks > 1, `a timer ran ${ticks} times meanwhile`);
+  await engine.close();
+});
+
 await finish();
