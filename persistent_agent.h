@@ -1190,7 +1190,7 @@ static uint64_t pai_get64(const uint8_t *p)
 }
 
 /* Compilers join the bytes of a read by themselves, but not all join those of a write. */
-#if PAI_BUILTIN_MEMORY && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if PAI_BUILTIN_MEMORY && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 static void pai_put16(uint8_t *p, uint32_t value)
 {
     (void)__builtin_memcpy(p, &value, 2);

@@ -256,12 +256,13 @@ export class Engine {
     if (this.#scheduled || this.closed) return;
     this.#scheduled = true;
     const now = performance.now();
-    // once for many polls: in workerd a timer costs as much as a poll, and queueMicrotask more
+    // once for many polls: in workerd a timer costs as much as a poll
     if (Math.abs(now - this.#burst) >= SLICE_MS && !this.#turnDue) {
       this.#turnDue = true;
       this.#burst = now;
       soon(this.#endTurn);
     }
+    // and queueMicrotask costs more than a promise
     if (Math.abs(now - this.#burst) < SLICE_MS) Promise.resolve().then(this.#runScheduled);
     else soon(this.#runScheduled);
   }

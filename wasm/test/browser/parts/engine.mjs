@@ -146,7 +146,7 @@ export const plain = {
 export const start = async (name, calls = {}, more = {}) =>
   open({
     machines: [traveller, ledger, looper],
-    store: await openStore(name),
+    store: more.store ?? (await openStore(name)),
     calls: { ...plain, ...calls },
     ...more,
   });
